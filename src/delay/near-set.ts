@@ -1,0 +1,313 @@
+// The near set: the messages of the near window, by id and by due. It is what the loader fills and the ticker empties.
+//
+// It holds ids, not messages: 16 bytes of id, lane, shard and due. It is a cache of the store and may be dropped at any time;
+// what is refused here with "full" is found again by the loader once there is room.
+//
+// Everything lies in flat arrays, about 64 bytes per message, so that the garbage collector sees a handful of objects
+// instead of a million. A message's place in the slab is its handle in the wheel. An open-addressing table finds the handle for
+// an id.
+//
+// What surprised us: most of an id says nothing about where it should go in a table. Ids of messages accepted together share
+// their first bytes (time) and their last (shard), so the hash has to stir all four words.
+
+import { TimingWheel } from "./timing-wheel.ts";
+
+/** 64 B each: 64 MB. The near window is seconds to minutes wide; a million due within it is already more than we can send. */
+const entriesMaxDefault = 1_000_000;
+const slabEntriesAtFirst = 1024;
+
+// An entry is eight 32-bit words, half a cache line: id in 0..3, then these.
+const wordsPerEntry = 8;
+const laneWord = 4;
+const shardWord = 5;
+const hashWord = 6; // kept, because leaving the table needs it
+const nextFreeWord = 7; // for an entry out of use: the next one out of use, plus one; 0 ends the chain
+
+export interface NearSetOptions {
+  /** Where its wheel stands at first, epoch ms. */
+  readonly startMs: number;
+  /** Beyond this, `put` answers "full". Default 1,000,000. */
+  readonly entriesMax?: number;
+  /** Any number that outsiders do not know keeps them from choosing ids that fall into one place of the table. Default 0. */
+  readonly hashSeed?: number;
+  /** Bits of the hash in use; tests narrow it to force collisions. */
+  readonly hashMask?: number;
+}
+
+export class NearSet {
+  readonly #entriesMax: number;
+  readonly #hashSeed: number;
+  readonly #hashMask: number;
+  readonly #wheel: TimingWheel;
+  readonly #index = new IdIndex();
+  readonly #entriesOfShard = new Int32Array(65_536);
+  #slab = new Int32Array(slabEntriesAtFirst * wordsPerEntry);
+  #used = 0; // slab entries that were ever in use
+  #firstFree = 0; // as nextFreeWord
+  #size = 0;
+  #visiting = false;
+
+  constructor({ startMs, entriesMax = entriesMaxDefault, hashSeed = 0, hashMask = -1 }: NearSetOptions) {
+    if (!Number.isInteger(entriesMax) || entriesMax < 1 || entriesMax > 2 ** 23) {
+      throw new RangeError(`entriesMax is ${entriesMax}; it must be 1..${2 ** 23}`);
+    }
+    this.#entriesMax = entriesMax;
+    this.#hashSeed = hashSeed | 0;
+    this.#hashMask = hashMask | 0;
+    // One more than entries: while an expired entry is being visited, its handle is not free yet, but its room is.
+    const handlesMax = entriesMax + 1;
+    this.#wheel = new TimingWheel({ startMs, capacity: Math.min(slabEntriesAtFirst, handlesMax), handlesMax });
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /**
+   * Takes in the id in `id[idOffset..idOffset + 16]`. An id that is here already gets the new due ("moved"; behind what waits for the
+   * same millisecond) unless it has it already ("same"); lane and shard are taken over either way.
+   */
+  put(id: Buffer, idOffset: number, lane: number, shard: number, dueMs: number): "added" | "moved" | "same" | "full" {
+    if (!Number.isSafeInteger(dueMs)) throw new RangeError(`dueMs is ${dueMs}; it must be whole ms`);
+    if ((shard & 0xffff) !== shard) throw new RangeError(`shard is ${shard}; it must be 0..65535`);
+    if (lane >>> 0 !== lane) throw new RangeError(`lane is ${lane}; it must be 0..4294967295`);
+    const w0 = id.readInt32LE(idOffset);
+    const w1 = id.readInt32LE(idOffset + 4);
+    const w2 = id.readInt32LE(idOffset + 8);
+    const w3 = id.readInt32LE(idOffset + 12);
+    const hash = mixId(w0, w1, w2, w3, this.#hashSeed) & this.#hashMask;
+
+    const present = this.#index.find(this.#slab, hash, w0, w1, w2, w3);
+    if (present >= 0) {
+      const at = present * wordsPerEntry;
+      this.#countOut(at);
+      this.#slab[at + laneWord] = lane;
+      this.#slab[at + shardWord] = shard;
+      this.#countIn(at);
+      if (this.#wheel.dueOf(present) === dueMs) return "same";
+      this.#wheel.move(present, dueMs);
+      return "moved";
+    }
+
+    if (this.#size >= this.#entriesMax) return "full";
+    const handle = this.#allocate();
+    const at = handle * wordsPerEntry;
+    const slab = this.#slab;
+    slab[at] = w0;
+    slab[at + 1] = w1;
+    slab[at + 2] = w2;
+    slab[at + 3] = w3;
+    slab[at + laneWord] = lane;
+    slab[at + shardWord] = shard;
+    slab[at + hashWord] = hash;
+    this.#countIn(at);
+    this.#index.add(hash, handle);
+    this.#wheel.insert(handle, dueMs);
+    this.#size++;
+    return "added";
+  }
+
+  /** Says whether the id was here. */
+  remove(id: Buffer, idOffset: number): boolean {
+    const w0 = id.readInt32LE(idOffset);
+    const w1 = id.readInt32LE(idOffset + 4);
+    const w2 = id.readInt32LE(idOffset + 8);
+    const w3 = id.readInt32LE(idOffset + 12);
+    const hash = mixId(w0, w1, w2, w3, this.#hashSeed) & this.#hashMask;
+    const handle = this.#index.find(this.#slab, hash, w0, w1, w2, w3);
+    if (handle < 0) return false;
+    this.#wheel.cancel(handle);
+    this.#leave(handle);
+    this.#free(handle);
+    return true;
+  }
+
+  /** Forgets all entries of a shard and says how many: for when another process has become its owner. */
+  removeShard(shard: number): number {
+    let left = this.#entriesOfShard[shard] ?? 0;
+    const removed = left;
+    for (let handle = 0; left > 0; handle++) {
+      // A handle out of use, or being visited, waits in no slot of the wheel; its words in the slab are stale.
+      if (this.#slab[handle * wordsPerEntry + shardWord] !== shard || !this.#wheel.cancel(handle)) continue;
+      this.#leave(handle);
+      this.#free(handle);
+      left--;
+    }
+    return removed;
+  }
+
+  /**
+   * Hands out up to `max` entries whose due is not after `nowMs`, first by due, then by arrival, and says how many. An entry has left the set
+   * when `visit` sees it; its handle can be read until `visit` returns. `visit` may put and remove (also the same id again), not expire.
+   * If `visit` throws, its entry stays out, the others stay in, and the error goes to the caller.
+   * Fewer than `max` does not mean that nothing more is due: see `nextDueMs`.
+   */
+  expire(nowMs: number, max: number, visit: (handle: number) => void): number {
+    if (this.#visiting) throw new Error("expire was called from inside its own visit");
+    this.#visiting = true;
+    let handle = -1;
+    try {
+      for (let expired = 0; expired < max; expired++) {
+        handle = this.#wheel.takeDue(nowMs);
+        if (handle < 0) return expired;
+        this.#leave(handle);
+        visit(handle);
+        this.#free(handle);
+        handle = -1;
+      }
+      return max;
+    } finally {
+      if (handle >= 0) this.#free(handle);
+      this.#visiting = false;
+    }
+  }
+
+  idInto(handle: number, target: Buffer, offset: number): void {
+    const at = handle * wordsPerEntry;
+    target.writeInt32LE(this.#slab[at] as number, offset);
+    target.writeInt32LE(this.#slab[at + 1] as number, offset + 4);
+    target.writeInt32LE(this.#slab[at + 2] as number, offset + 8);
+    target.writeInt32LE(this.#slab[at + 3] as number, offset + 12);
+  }
+
+  laneOf(handle: number): number {
+    return (this.#slab[handle * wordsPerEntry + laneWord] as number) >>> 0;
+  }
+
+  shardOf(handle: number): number {
+    return this.#slab[handle * wordsPerEntry + shardWord] as number;
+  }
+
+  dueOf(handle: number): number {
+    return this.#wheel.dueOf(handle);
+  }
+
+  /** Nothing is due before this, and if it is not after now, `expire` has more to do. Infinity when the set is empty. */
+  nextDueMs(): number {
+    return this.#wheel.nextDueMs();
+  }
+
+  #countIn(at: number): void {
+    const shard = this.#slab[at + shardWord] as number;
+    this.#entriesOfShard[shard] = (this.#entriesOfShard[shard] as number) + 1;
+  }
+
+  #countOut(at: number): void {
+    const shard = this.#slab[at + shardWord] as number;
+    this.#entriesOfShard[shard] = (this.#entriesOfShard[shard] as number) - 1;
+  }
+
+  /** Out of the table and the counts; the slab keeps its words until the handle is used again. */
+  #leave(handle: number): void {
+    const at = handle * wordsPerEntry;
+    this.#index.remove(this.#slab[at + hashWord] as number, handle);
+    this.#countOut(at);
+    this.#size--;
+  }
+
+  #allocate(): number {
+    if (this.#firstFree !== 0) {
+      const handle = this.#firstFree - 1;
+      this.#firstFree = this.#slab[handle * wordsPerEntry + nextFreeWord] as number;
+      return handle;
+    }
+    if ((this.#used + 1) * wordsPerEntry > this.#slab.length) {
+      const larger = new Int32Array(this.#slab.length * 2);
+      larger.set(this.#slab);
+      this.#slab = larger;
+    }
+    return this.#used++;
+  }
+
+  #free(handle: number): void {
+    this.#slab[handle * wordsPerEntry + nextFreeWord] = this.#firstFree;
+    this.#firstFree = handle + 1;
+  }
+}
+
+// Odd multipliers with about half of their bits set, so that a product carries every bit of a word upwards.
+const stir = 0x9e3779b1 | 0;
+const stirAgain = 0x2c1b3c6d;
+
+/** A 32-bit hash of an id's four words in which every bit of every word counts. */
+export function mixId(w0: number, w1: number, w2: number, w3: number, seed: number): number {
+  let h = seed;
+  h = Math.imul(h ^ w0, stir);
+  h = Math.imul(h ^ (h >>> 15) ^ w1, stir);
+  h = Math.imul(h ^ (h >>> 15) ^ w2, stir);
+  h = Math.imul(h ^ (h >>> 15) ^ w3, stir);
+  h = Math.imul(h ^ (h >>> 16), stirAgain);
+  return h ^ (h >>> 15);
+}
+
+const placesAtFirst = 2048;
+
+/**
+ * Finds handles by id: a table with linear probing. A place holds [handle + 1, hash], 0 for an empty one, so a different id is
+ * nearly always told apart without looking into the slab. Filled at most to three quarters.
+ *
+ * Nothing is ever marked as deleted: what stands behind a gap, and belongs at or before it, moves back into it. So a table that
+ * has seen a billion messages is as quick as a new one.
+ */
+class IdIndex {
+  #places = new Int32Array(placesAtFirst * 2);
+  #mask = placesAtFirst - 1;
+  #filled = 0;
+
+  /** The handle with this id, or -1. */
+  find(slab: Int32Array, hash: number, w0: number, w1: number, w2: number, w3: number): number {
+    const places = this.#places;
+    for (let place = hash & this.#mask; ; place = (place + 1) & this.#mask) {
+      const handle = (places[place * 2] as number) - 1;
+      if (handle < 0) return -1;
+      if (places[place * 2 + 1] !== hash) continue;
+      const at = handle * wordsPerEntry;
+      if (slab[at] === w0 && slab[at + 1] === w1 && slab[at + 2] === w2 && slab[at + 3] === w3) return handle;
+    }
+  }
+
+  /** The id must not be in the table yet. */
+  add(hash: number, handle: number): void {
+    if ((this.#filled + 1) * 4 > (this.#mask + 1) * 3) this.#grow();
+    this.#filled++;
+    this.#store(hash, handle + 1);
+  }
+
+  /** The handle must be in the table. */
+  remove(hash: number, handle: number): void {
+    const places = this.#places;
+    const mask = this.#mask;
+    let gap = hash & mask;
+    while (places[gap * 2] !== handle + 1) {
+      if (places[gap * 2] === 0) throw new Error(`handle ${handle} is not in the id index`);
+      gap = (gap + 1) & mask;
+    }
+    for (let place = (gap + 1) & mask; places[place * 2] !== 0; place = (place + 1) & mask) {
+      const home = (places[place * 2 + 1] as number) & mask;
+      // Someone whose home lies behind the gap would not be found in it. Distances, because the table is a ring.
+      if (((place - home) & mask) < ((place - gap) & mask)) continue;
+      places[gap * 2] = places[place * 2] as number;
+      places[gap * 2 + 1] = places[place * 2 + 1] as number;
+      gap = place;
+    }
+    places[gap * 2] = 0;
+    this.#filled--;
+  }
+
+  #store(hash: number, mark: number): void {
+    let place = hash & this.#mask;
+    while (this.#places[place * 2] !== 0) place = (place + 1) & this.#mask;
+    this.#places[place * 2] = mark;
+    this.#places[place * 2 + 1] = hash;
+  }
+
+  /** Reads the old table from front to back and writes the new one in two such streams, without a look into the slab. */
+  #grow(): void {
+    const old = this.#places;
+    this.#places = new Int32Array(old.length * 2);
+    this.#mask = old.length - 1; // old.length is twice the old number of places, which is the new number
+    for (let i = 0; i < old.length; i += 2) {
+      if (old[i] !== 0) this.#store(old[i + 1] as number, old[i] as number);
+    }
+  }
+}
