@@ -11,9 +11,10 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { killInstance, startInstance, statusOf, stopInstances } from "./services/instance.mjs";
 import { redis, startRedis } from "./services/redis.mjs";
+import { rocketmq, startRocketmq } from "./services/rocketmq.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const known = { redis };
+const known = { redis, rocketmq };
 
 export const defaultRunDir = resolve(root, ".run/services");
 
@@ -63,7 +64,7 @@ export function startAgain(handle) {
   return startInstance(service, { runDir: handle.runDir, name, keepPorts: true });
 }
 
-export { startRedis };
+export { startRedis, startRocketmq };
 
 const usage = "usage: services start|stop|status [NAME…] [--json] [--run-dir DIR]";
 

@@ -116,12 +116,17 @@ export async function startInstance(service, { runDir, name, options = {}, keepP
       const wanted = { ...state.options, ...options };
       if (!isDeepStrictEqual(wanted, state.options)) {
         if (state.processes.some(isAlive)) throw new Error(`${instance} already runs in ${folder} with other settings (${JSON.stringify(state.options)}, asked ${JSON.stringify(options)}); stop it first or use another run folder`);
-        service.mayChange?.(folder, state.options, wanted);
+        service.checkOptions?.(wanted);
+        service.optionsChanged?.(folder, state.options, wanted, say);
         state.options = wanted;
       }
     }
     for (let draw = 1; ; draw++) {
-      if (state === undefined) state = { service: service.service, ports: await service.choosePorts(options), options, processes: [] };
+      if (state === undefined) {
+        const complete = { ...service.defaults, ...options };
+        service.checkOptions?.(complete);
+        state = { service: service.service, ports: await service.choosePorts(complete), options: complete, processes: [] };
+      }
       if (!(await portsReturned(missingPorts(service, state)))) {
         if (keepPorts) throw new Error(`${instance} cannot start again: one of its ports ${JSON.stringify(state.ports)} was taken by another program`);
         await stopAll(service, folder, state);

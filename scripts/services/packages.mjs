@@ -9,8 +9,8 @@ import { delimiter, join } from "node:path";
 const installMaxMs = 600_000;
 const policyFile = "/usr/sbin/policy-rc.d";
 
-export function findProgram(name) {
-  for (const folder of (process.env.PATH ?? "").split(delimiter)) {
+export function findProgram(name, folders = process.env.PATH ?? "") {
+  for (const folder of folders.split(delimiter)) {
     if (folder === "") continue;
     const file = join(folder, name);
     try {
