@@ -90,7 +90,7 @@ export class TimingWheel {
     if (!Number.isInteger(capacity) || capacity < 1 || capacity > handlesMax) {
       throw new RangeError(`capacity is ${capacity}; it must be 1..handlesMax (${handlesMax})`);
     }
-    if (!Number.isInteger(cascadeMax) || cascadeMax < 1)
+    if (!Number.isSafeInteger(cascadeMax) || cascadeMax < 1)
       throw new RangeError(`cascadeMax is ${cascadeMax}; it must be >= 1`);
     this.#handlesMax = handlesMax;
     this.#cascadeMax = cascadeMax;
