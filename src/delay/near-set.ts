@@ -126,7 +126,7 @@ export class NearSet {
   removeShard(shard: number): number {
     let left = this.#entriesOfShard[shard] ?? 0;
     const removed = left;
-    for (let handle = 0; left > 0; handle++) {
+    for (let handle = 0; left > 0 && handle < this.#used; handle++) {
       // A handle out of use, or being visited, waits in no slot of the wheel; its words in the slab are stale.
       if (this.#slab[handle * wordsPerEntry + shardWord] !== shard || !this.#wheel.cancel(handle)) continue;
       this.#leave(handle);

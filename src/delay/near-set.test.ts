@@ -1,0 +1,321 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { mixId, NearSet } from "./near-set.ts";
+
+const startMs = 1_790_000_000_000;
+
+/** A different id for each number, each byte different from its neighbours. */
+function idOf(n: number): Buffer {
+  const id = Buffer.alloc(16);
+  id.writeUInt32BE(Math.imul(n + 1, 0x01000193) >>> 0, 0);
+  id.writeUInt32BE(n, 4);
+  id.writeUInt32LE(Math.imul(n, 0x85ebca6b) >>> 0, 8);
+  id.writeUInt32BE(0xfffefdfc, 12);
+  return id;
+}
+
+interface Entry {
+  lane: number;
+  shard: number;
+  dueMs: number;
+  order: number;
+}
+
+/** What the near set must be equal to: a Map, searched from end to end. */
+class MapModel {
+  readonly entries = new Map<string, Entry>();
+  readonly #entriesMax: number;
+  #order = 0;
+
+  constructor(entriesMax: number) {
+    this.#entriesMax = entriesMax;
+  }
+  put(id: Buffer, lane: number, shard: number, dueMs: number): "added" | "moved" | "same" | "full" {
+    const present = this.entries.get(id.toString("hex"));
+    if (present === undefined) {
+      if (this.entries.size >= this.#entriesMax) return "full";
+      this.entries.set(id.toString("hex"), { lane, shard, dueMs, order: this.#order++ });
+      return "added";
+    }
+    const answer = present.dueMs === dueMs ? "same" : "moved";
+    Object.assign(present, { lane, shard, dueMs, order: answer === "same" ? present.order : this.#order++ });
+    return answer;
+  }
+  remove(id: Buffer): boolean {
+    return this.entries.delete(id.toString("hex"));
+  }
+  removeShard(shard: number): number {
+    let removed = 0;
+    for (const [id, entry] of this.entries) if (entry.shard === shard && this.entries.delete(id)) removed++;
+    return removed;
+  }
+  first(): ({ readonly id: string } & Entry) | undefined {
+    let first: [string, Entry] | undefined;
+    for (const candidate of this.entries) {
+      const [, a] = candidate;
+      const b = first?.[1];
+      if (b === undefined || a.dueMs < b.dueMs || (a.dueMs === b.dueMs && a.order < b.order)) first = candidate;
+    }
+    return first === undefined ? undefined : { id: first[0], ...first[1] };
+  }
+}
+
+function read(set: NearSet, handle: number) {
+  const bytes = Buffer.alloc(20, 0xee);
+  set.idInto(handle, bytes, 3);
+  expect([bytes[2], bytes[19]]).toEqual([0xee, 0xee]);
+  return {
+    id: bytes.toString("hex", 3, 19),
+    lane: set.laneOf(handle),
+    shard: set.shardOf(handle),
+    dueMs: set.dueOf(handle),
+  };
+}
+
+const idsInTests = 12;
+const which = fc.integer({ min: 0, max: idsInTests - 1 });
+const shard = fc.constantFrom(0, 1, 65_535);
+const lane = fc.constantFrom(0, 7, 2 ** 31, 2 ** 32 - 1);
+const dueInMs = fc.oneof(fc.integer({ min: -3, max: 3 }), fc.integer({ min: -1000, max: 100_000 }));
+type Step =
+  | { do: "put"; which: number; lane: number; shard: number; dueInMs: number }
+  | { do: "remove"; which: number };
+const put: fc.Arbitrary<Step> = fc.record({ do: fc.constant("put" as const), which, lane, shard, dueInMs });
+const remove: fc.Arbitrary<Step> = fc.record({ do: fc.constant("remove" as const), which });
+const steps = fc.oneof(
+  { weight: 8, arbitrary: put },
+  { weight: 3, arbitrary: remove },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("removeShard" as const), shard }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant("expire" as const),
+      byMs: fc.oneof(fc.integer({ min: 0, max: 5 }), fc.integer({ min: -500, max: 80_000 })),
+      max: fc.constantFrom(0, 1, 2, 50),
+      // What visits do while they are at it. Dues later than any "now" of this step, or expire would not end.
+      meanwhile: fc.array(fc.oneof(put, remove), { maxLength: 4 }),
+    }),
+  },
+);
+
+// -1 is the hash as it is; the others make all ids, or clusters of them, collide.
+const hashMasks = fc.constantFrom(-1, 0, 3, -2048);
+
+describe("against a Map", () => {
+  test("whatever is put, moved, removed and expired in whatever order", () => {
+    fc.assert(
+      fc.property(
+        hashMasks,
+        fc.integer(),
+        fc.integer({ min: 1, max: idsInTests + 1 }),
+        fc.array(steps, { minLength: 5, maxLength: 80 }),
+        (hashMask, hashSeed, entriesMax, life) => {
+          const set = new NearSet({ startMs, entriesMax, hashMask, hashSeed });
+          const model = new MapModel(entriesMax);
+          let nowMs = startMs;
+          const padded = Buffer.alloc(16 * idsInTests + 5);
+          for (let n = 0; n < idsInTests; n++) idOf(n).copy(padded, 5 + n * 16);
+
+          const apply = (step: Step) => {
+            const at = 5 + step.which * 16;
+            if (step.do === "remove") return expect(set.remove(padded, at)).toBe(model.remove(idOf(step.which)));
+            const dueMs = nowMs + step.dueInMs;
+            expect(set.put(padded, at, step.lane, step.shard, dueMs)).toBe(
+              model.put(idOf(step.which), step.lane, step.shard, dueMs),
+            );
+          };
+          for (const step of life) {
+            if (step.do === "put" || step.do === "remove") {
+              apply(step);
+            } else if (step.do === "removeShard") {
+              expect(set.removeShard(step.shard)).toBe(model.removeShard(step.shard));
+            } else {
+              nowMs += step.byMs;
+              const meanwhile = [...step.meanwhile];
+              let visits = 0;
+              const expired = set.expire(nowMs, step.max, (handle) => {
+                visits++;
+                const { order: _, ...expected } = model.first() as NonNullable<ReturnType<MapModel["first"]>>;
+                expect(read(set, handle)).toEqual(expected);
+                model.entries.delete(expected.id);
+                expect(set.size).toBe(model.entries.size);
+                const extra = meanwhile.pop();
+                if (extra !== undefined) {
+                  apply(extra.do === "put" ? { ...extra, dueInMs: Math.abs(extra.dueInMs) + 1 } : extra);
+                }
+                expect(read(set, handle)).toEqual(expected); // still readable, whatever was put meanwhile
+              });
+              expect(expired).toBe(visits);
+              const first = model.first();
+              if (expired < step.max && first !== undefined) expect(first.dueMs).toBeGreaterThan(nowMs);
+            }
+            expect(set.size).toBe(model.entries.size);
+            expect(set.nextDueMs()).toBeLessThanOrEqual(model.first()?.dueMs ?? Infinity);
+            expect(set.nextDueMs() === Infinity).toBe(model.entries.size === 0);
+          }
+          // Nothing may have stayed behind in the table either.
+          for (let n = 0; n < idsInTests; n++) expect(set.remove(padded, 5 + n * 16)).toBe(model.remove(idOf(n)));
+          expect(set.size).toBe(0);
+        },
+      ),
+      { numRuns: 1500 },
+    );
+  });
+
+  // 1,500 of 2,048 places: runs of neighbours that wrap around the table's end. 0x7f8 leaves 256 homes for them.
+  test.each([-1, 0x7f8, 0x600])("a crowded table, hash & %i: random comings and goings", (hashMask) => {
+    fc.assert(
+      fc.property(fc.infiniteStream(fc.nat(2999)), (choices) => {
+        const set = new NearSet({ startMs, entriesMax: 1500, hashMask });
+        const present = new Set<number>();
+        const ids = Array.from({ length: 3000 }, (_, n) => idOf(n));
+        for (let i = 0; i < 8000; i++) {
+          const n = choices.next().value as number;
+          const id = ids[n] as Buffer;
+          if (present.has(n)) {
+            if (set.put(id, 0, 0, 0, startMs + n) !== "same") expect.fail(`id ${n} was lost`);
+            if (i % 3 !== 0) continue;
+            if (!set.remove(id, 0)) expect.fail(`id ${n} was lost`);
+            present.delete(n);
+          } else {
+            const answer = set.put(id, 0, 0, 0, startMs + n);
+            if (answer !== (present.size < 1500 ? "added" : "full")) expect.fail(`id ${n}: ${answer}`);
+            if (answer === "added") present.add(n);
+          }
+        }
+        expect(set.size).toBe(present.size);
+        for (let n = 0; n < 3000; n++) {
+          if (set.remove(ids[n] as Buffer, 0) !== present.has(n)) expect.fail(`id ${n} differs`);
+        }
+      }),
+      { numRuns: 2 },
+    );
+  });
+});
+
+describe("the near set", () => {
+  test("keeps everything and its order when it grows", () => {
+    const set = new NearSet({ startMs, entriesMax: 50_000 });
+    for (let n = 0; n < 50_000; n++) {
+      expect(set.put(idOf(n), 0, n, n % 32, startMs + (n % 7))).toBe("added");
+    }
+    expect(set.put(idOf(50_000), 0, 0, 0, startMs)).toBe("full");
+    expect(set.put(idOf(49_999), 0, 49_999, 49_999 % 32, startMs + (49_999 % 7))).toBe("same");
+    const lanes: number[] = [];
+    set.expire(startMs + 6, 100_000, (handle) => {
+      const n = set.laneOf(handle);
+      lanes.push(n);
+      if (read(set, handle).id !== idOf(n).toString("hex")) expect.fail(`entry ${n} has another id`);
+    });
+    const inOrder = Array.from({ length: 50_000 }, (_, n) => n).sort((a, b) => (a % 7) - (b % 7) || a - b);
+    expect(lanes).toEqual(inOrder);
+  });
+
+  test("uses its room again: no growth beyond entriesMax, however many come and go", () => {
+    const set = new NearSet({ startMs, entriesMax: 2 });
+    for (let n = 0; n < 10_000; n++) {
+      expect(set.put(idOf(n), 0, 0, 0, startMs + n)).toBe("added");
+      if (n % 2 === 0) set.remove(idOf(n), 0);
+      else set.expire(startMs + n, 1, (handle) => expect(handle).toBeLessThan(3));
+    }
+    expect(set.size).toBe(0);
+  });
+
+  test("a full set takes the visited id back at once, as a retry would", () => {
+    const set = new NearSet({ startMs, entriesMax: 2 });
+    set.put(idOf(1), 0, 1, 0, startMs + 1);
+    set.put(idOf(2), 0, 2, 0, startMs + 2);
+    const answers: string[] = [];
+    set.expire(startMs + 2, 10, (handle) => {
+      answers.push(set.put(idOf(set.laneOf(handle)), 0, 9, 0, startMs + 100));
+      answers.push(set.put(idOf(3), 0, 3, 0, startMs + 100));
+    });
+    expect(answers).toEqual(["added", "full", "added", "full"]);
+    expect(set.size).toBe(2);
+  });
+
+  test("a visit that throws loses its own entry and no other", () => {
+    const set = new NearSet({ startMs, entriesMax: 3 });
+    for (const n of [1, 2, 3]) set.put(idOf(n), 0, n, 0, startMs);
+    const lanes: number[] = [];
+    expect(() =>
+      set.expire(startMs, 10, (handle) => {
+        lanes.push(set.laneOf(handle));
+        if (lanes.length === 2) throw new Error("broken visit");
+      }),
+    ).toThrow("broken visit");
+    expect(set.size).toBe(1);
+    expect(set.put(idOf(2), 0, 2, 0, startMs)).toBe("added");
+    expect(set.put(idOf(1), 0, 1, 0, startMs)).toBe("added");
+    set.expire(startMs, 10, (handle) => lanes.push(set.laneOf(handle)));
+    expect(lanes).toEqual([1, 2, 3, 2, 1]);
+  });
+
+  test("refuses an expire inside a visit", () => {
+    const set = new NearSet({ startMs });
+    set.put(idOf(1), 0, 0, 0, startMs);
+    expect(() => set.expire(startMs, 1, () => set.expire(startMs, 1, () => {}))).toThrow("inside its own visit");
+    expect(set.expire(startMs, 1, () => {})).toBe(0);
+  });
+
+  test("forgets one shard and nothing else", () => {
+    const set = new NearSet({ startMs });
+    for (let n = 0; n < 5000; n++) set.put(idOf(n), 0, n, n % 5, startMs + n);
+    expect(set.removeShard(3)).toBe(1000);
+    expect(set.removeShard(3)).toBe(0);
+    expect(set.removeShard(60_000)).toBe(0);
+    const shards = new Set<number>();
+    expect(set.expire(startMs + 5000, 5000, (handle) => shards.add(set.shardOf(handle)))).toBe(4000);
+    expect([...shards].sort()).toEqual([0, 1, 2, 4]);
+  });
+
+  test("refuses what does not fit its fields, and changes nothing by it", () => {
+    const set = new NearSet({ startMs });
+    expect(() => set.put(idOf(1), 0, 0, 0, NaN)).toThrow(RangeError);
+    expect(() => set.put(idOf(1), 0, 0, 0, startMs + 0.5)).toThrow(RangeError);
+    expect(() => set.put(idOf(1), 0, 0, 65_536, startMs)).toThrow(RangeError);
+    expect(() => set.put(idOf(1), 0, 0, -1, startMs)).toThrow(RangeError);
+    expect(() => set.put(idOf(1), 0, 2 ** 32, 0, startMs)).toThrow(RangeError);
+    expect(() => set.put(idOf(1), 0, -1, 0, startMs)).toThrow(RangeError);
+    expect(() => set.put(idOf(1), 1, 0, 0, startMs)).toThrow(RangeError);
+    expect(() => set.remove(idOf(1), 1)).toThrow(RangeError);
+    expect(() => new NearSet({ startMs, entriesMax: 0 })).toThrow(RangeError);
+    expect(() => new NearSet({ startMs: NaN })).toThrow(RangeError);
+    expect(set.size).toBe(0);
+    expect(set.nextDueMs()).toBe(Infinity);
+  });
+});
+
+describe("the hash", () => {
+  const crowd = 65_536;
+  const homes = 65_536;
+  // Thrown at random, e^-1 of the homes stay empty and the fullest holds 8 or 9.
+  const crowdsOfIds: [string, (n: number) => [number, number, number, number]][] = [
+    ["only the first word differs", (n) => [n, 1, 2, 3]],
+    ["only the second word differs", (n) => [1, n, 2, 3]],
+    ["only the third word differs", (n) => [1, 2, n, 3]],
+    ["only the last word differs", (n) => [1, 2, 3, n]],
+    ["differs in high bits only", (n) => [n << 16, 1, 2, 3]],
+    ["differs in high bits of the last word", (n) => [1, 2, 3, n << 16]],
+    ["two words differ by the same", (n) => [1, n, n, 3]],
+    ["two words differ oppositely", (n) => [1, n, -n, 3]],
+    ["times of one second, one shard, counter", (n) => [0x01a2b3c4, n << 20, n >>> 12, 0x1f00]],
+  ];
+  test.each(crowdsOfIds)("spreads ids where %s", (_, wordsOf) => {
+    const counts = new Int32Array(homes);
+    for (let n = 0; n < crowd; n++) {
+      const [w0, w1, w2, w3] = wordsOf(n);
+      const home = mixId(w0, w1, w2, w3, 0) & (homes - 1);
+      counts[home] = (counts[home] as number) + 1;
+    }
+    expect(counts.filter((count) => count === 0).length / homes).toBeLessThan(0.39);
+    expect(Math.max(...counts)).toBeLessThan(14);
+  });
+
+  test("depends on the seed", () => {
+    const same = Array.from({ length: 1000 }, (_, n) => n).filter(
+      (n) => (mixId(n, n, n, n, 1) & 1023) === (mixId(n, n, n, n, 2) & 1023),
+    );
+    expect(same.length).toBeLessThan(10);
+  });
+});
