@@ -11,6 +11,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { killInstance, startInstance, statusOf, stopInstances } from "./services/instance.mjs";
 import { redis, startRedis } from "./services/redis.mjs";
+import { startRedisCluster } from "./services/redis-cluster.mjs";
 import { rocketmq, startRocketmq } from "./services/rocketmq.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -21,7 +22,8 @@ export const defaultRunDir = resolve(root, ".run/services");
 function chosen(names) {
   const wanted = names === undefined || names.length === 0 ? Object.keys(known) : names;
   return wanted.map((name) => {
-    if (!Object.hasOwn(known, name)) throw new Error(`unknown service "${name}"; known are ${Object.keys(known).join(", ")}`);
+    if (!Object.hasOwn(known, name))
+      throw new Error(`unknown service "${name}"; known are ${Object.keys(known).join(", ")}`);
     return known[name];
   });
 }
@@ -31,7 +33,11 @@ const settled = (runDir) => resolve(runDir ?? defaultRunDir);
 /** Brings up the named services (all when none is named) and answers with the addresses of those that run. */
 export async function startServices({ names, runDir, say } = {}) {
   const folder = settled(runDir);
-  const outcomes = await Promise.allSettled(chosen(names).map((service) => startInstance(service, { runDir: folder, options: service.optionsFromEnvironment?.(process.env), say })));
+  const outcomes = await Promise.allSettled(
+    chosen(names).map((service) =>
+      startInstance(service, { runDir: folder, options: service.optionsFromEnvironment?.(process.env), say }),
+    ),
+  );
   const failed = outcomes.filter((one) => one.status === "rejected").map((one) => one.reason);
   if (failed.length === 1) throw failed[0];
   if (failed.length > 1) throw new AggregateError(failed, failed.map((one) => one.message).join("\n"));
@@ -40,7 +46,9 @@ export async function startServices({ names, runDir, say } = {}) {
 
 /** Stops every instance of the named services in the run folder; answers with the names of those that were running. */
 export async function stopServices({ names, runDir } = {}) {
-  const stopped = await Promise.all(chosen(names).map((service) => stopInstances(service, { runDir: settled(runDir) })));
+  const stopped = await Promise.all(
+    chosen(names).map((service) => stopInstances(service, { runDir: settled(runDir) })),
+  );
   return stopped.flat();
 }
 
@@ -50,7 +58,9 @@ export function statusServices({ names, runDir } = {}) {
 }
 
 function addresses({ names, runDir }) {
-  const running = statusServices({ names, runDir }).filter((one) => one.condition === "running" && one.instance === one.service);
+  const running = statusServices({ names, runDir }).filter(
+    (one) => one.condition === "running" && one.instance === one.service,
+  );
   return Object.fromEntries(running.map((one) => [one.service, known[one.service].address(one.ports)]));
 }
 
@@ -64,7 +74,7 @@ export function startAgain(handle) {
   return startInstance(service, { runDir: handle.runDir, name, keepPorts: true });
 }
 
-export { startRedis, startRocketmq };
+export { startRedis, startRedisCluster, startRocketmq };
 
 const usage = "usage: services start|stop|status [NAME…] [--json] [--run-dir DIR]";
 
@@ -76,16 +86,23 @@ function paint(colour, text) {
 function showLines(lines) {
   if (lines.length === 0) process.stdout.write("nothing was started in this run folder yet\n");
   for (const one of lines) {
-    const at = Object.entries(known[one.service].address(one.ports)).map(([key, value]) => (key === "url" ? value : `${key} ${value}`)).join("  ");
+    const at = Object.entries(known[one.service].address(one.ports))
+      .map(([key, value]) => (key === "url" ? value : `${key} ${value}`))
+      .join("  ");
     const colour = { running: "green", partly: "yellow", stopped: "dim" }[one.condition];
-    process.stdout.write(`${one.instance.padEnd(12)} ${paint(colour, one.condition.padEnd(8))} ${one.condition === "stopped" ? "" : at}\n`);
+    process.stdout.write(
+      `${one.instance.padEnd(12)} ${paint(colour, one.condition.padEnd(8))} ${one.condition === "stopped" ? "" : at}\n`,
+    );
   }
 }
 
 async function main() {
   let parsed;
   try {
-    parsed = parseArgs({ allowPositionals: true, options: { json: { type: "boolean", default: false }, "run-dir": { type: "string" } } });
+    parsed = parseArgs({
+      allowPositionals: true,
+      options: { json: { type: "boolean", default: false }, "run-dir": { type: "string" } },
+    });
   } catch (error) {
     process.stderr.write(`${error.message}\n${usage}\n`);
     return 2;
@@ -111,4 +128,5 @@ async function main() {
   return exitCode;
 }
 
-if (process.argv[1] !== undefined && resolve(process.argv[1]) === fileURLToPath(import.meta.url)) process.exitCode = await main();
+if (process.argv[1] !== undefined && resolve(process.argv[1]) === fileURLToPath(import.meta.url))
+  process.exitCode = await main();

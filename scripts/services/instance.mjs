@@ -26,7 +26,9 @@ function readState(folder) {
     return JSON.parse(readFileSync(join(folder, "state.json"), "utf8"));
   } catch (error) {
     if (error.code === "ENOENT") return undefined;
-    throw new Error(`${join(folder, "state.json")} cannot be read (${error.message}); stop what runs there by hand and delete it`);
+    throw new Error(
+      `${join(folder, "state.json")} cannot be read (${error.message}); stop what runs there by hand and delete it`,
+    );
   }
 }
 
@@ -37,7 +39,15 @@ function writeState(folder, state) {
 }
 
 function handleOf(service, runDir, instance, folder, state) {
-  return { service: service.service, instance, runDir, folder, ports: state.ports, pids: Object.fromEntries(state.processes.map((one) => [one.role, one.pid])), ...service.address(state.ports) };
+  return {
+    service: service.service,
+    instance,
+    runDir,
+    folder,
+    ports: state.ports,
+    pids: Object.fromEntries(state.processes.map((one) => [one.role, one.pid])),
+    ...service.address(state.ports),
+  };
 }
 
 function tail(file, fromByte) {
@@ -58,13 +68,16 @@ async function untilReady(role, ports, remembered, limitMs, logFile, fromByte) {
     } catch (error) {
       last = error.message;
     }
-    if (!isAlive(remembered)) throw new Error(`${role.role} ended while starting; ${logFile} says:\n${tail(logFile, fromByte)}`);
-    if (performance.now() > endMs) throw new Error(`${role.role} is not ready after ${limitMs / 1000} s (${last}); see ${logFile}`);
+    if (!isAlive(remembered))
+      throw new Error(`${role.role} ended while starting; ${logFile} says:\n${tail(logFile, fromByte)}`);
+    if (performance.now() > endMs)
+      throw new Error(`${role.role} is not ready after ${limitMs / 1000} s (${last}); see ${logFile}`);
     await pause(50);
   }
 }
 
-async function bringUp(service, folder, state, say) {
+/** Starts the missing roles in order; `launched` collects what this call started, so that a failure takes back no more. */
+async function bringUp(service, folder, state, launched, say) {
   const requirements = await service.requirements(say);
   const commands = await service.commands({ folder, ports: state.ports, options: state.options, requirements });
   for (const role of service.roles) {
@@ -74,23 +87,26 @@ async function bringUp(service, folder, state, say) {
     if (!isAlive(remembered)) {
       remembered = await launch({ role: role.role, logFile, cwd: folder, ...commands[role.role] });
       state.processes = [...state.processes.filter((one) => one.role !== role.role), remembered];
+      launched.push(remembered);
       writeState(folder, state);
     }
     await untilReady(role, state.ports, remembered, service.readyMaxMs, logFile, fromByte);
   }
 }
 
-async function stopAll(service, folder, state) {
+async function stopProcesses(service, folder, state, doomed) {
   for (const role of [...service.roles].reverse()) {
-    const remembered = state.processes.find((one) => one.role === role.role);
+    const remembered = doomed.find((one) => one.role === role.role);
     if (remembered !== undefined) await terminate(remembered, service.stopGraceMs);
   }
-  state.processes = [];
+  state.processes = state.processes.filter((one) => !doomed.includes(one));
   writeState(folder, state);
 }
 
 function missingPorts(service, state) {
-  return service.roles.filter((role) => !isAlive(state.processes.find((one) => one.role === role.role))).flatMap((role) => role.ports(state.ports));
+  return service.roles
+    .filter((role) => !isAlive(state.processes.find((one) => one.role === role.role)))
+    .flatMap((role) => role.ports(state.ports));
 }
 
 async function portsReturned(ports) {
@@ -112,10 +128,14 @@ export async function startInstance(service, { runDir, name, options = {}, keepP
   mkdirSync(folder, { recursive: true });
   return withLock(folder, async () => {
     let state = readState(folder);
+    const mayMove = !keepPorts || state === undefined;
     if (state !== undefined && Object.keys(options).length > 0) {
       const wanted = { ...state.options, ...options };
       if (!isDeepStrictEqual(wanted, state.options)) {
-        if (state.processes.some(isAlive)) throw new Error(`${instance} already runs in ${folder} with other settings (${JSON.stringify(state.options)}, asked ${JSON.stringify(options)}); stop it first or use another run folder`);
+        if (state.processes.some(isAlive))
+          throw new Error(
+            `${instance} already runs in ${folder} with other settings (${JSON.stringify(state.options)}, asked ${JSON.stringify(options)}); stop it first or use another run folder`,
+          );
         service.checkOptions?.(wanted);
         service.optionsChanged?.(folder, state.options, wanted, say);
         state.options = wanted;
@@ -125,20 +145,29 @@ export async function startInstance(service, { runDir, name, options = {}, keepP
       if (state === undefined) {
         const complete = { ...service.defaults, ...options };
         service.checkOptions?.(complete);
-        state = { service: service.service, ports: await service.choosePorts(complete), options: complete, processes: [] };
+        state = {
+          service: service.service,
+          ports: await service.choosePorts(complete),
+          options: complete,
+          processes: [],
+        };
       }
       if (!(await portsReturned(missingPorts(service, state)))) {
-        if (keepPorts) throw new Error(`${instance} cannot start again: one of its ports ${JSON.stringify(state.ports)} was taken by another program`);
-        await stopAll(service, folder, state);
+        if (!mayMove)
+          throw new Error(
+            `${instance} cannot start again: one of its ports ${JSON.stringify(state.ports)} was taken by another program`,
+          );
+        await stopProcesses(service, folder, state, state.processes);
         state = { ...state, ports: await service.choosePorts(state.options) };
       }
       writeState(folder, state);
+      const launched = [];
       try {
-        await bringUp(service, folder, state, say);
+        await bringUp(service, folder, state, launched, say);
         return handleOf(service, runDir, instance, folder, state);
       } catch (error) {
-        await stopAll(service, folder, state);
-        if (keepPorts || draw === portDraws || !/already in use/i.test(error.message)) throw error;
+        await stopProcesses(service, folder, state, launched);
+        if (!mayMove || draw === portDraws || !/already in use/i.test(error.message)) throw error;
         state = { ...state, ports: await service.choosePorts(state.options) };
       }
     }
@@ -153,7 +182,7 @@ export async function stopInstances(service, { runDir }) {
       const state = readState(folder);
       if (state === undefined) return;
       if (state.processes.some(isAlive)) stopped.push(instance);
-      await stopAll(service, folder, state);
+      await stopProcesses(service, folder, state, state.processes);
     });
   }
   return stopped;
@@ -181,10 +210,12 @@ export function statusOf(service, { runDir }) {
 export async function killInstance(handle, name = "SIGKILL", { role } = {}) {
   const state = readState(handle.folder);
   const targets = (state?.processes ?? []).filter((one) => role === undefined || one.role === role);
-  if (targets.length === 0) throw new Error(`${handle.instance} has no process${role === undefined ? "" : ` in the role "${role}"`} to signal`);
+  if (targets.length === 0)
+    throw new Error(`${handle.instance} has no process${role === undefined ? "" : ` in the role "${role}"`} to signal`);
   const hit = targets.filter((one) => signal(one, name));
   if (name !== "SIGKILL" && name !== "SIGTERM") return;
   for (const one of hit) {
-    if (!(await untilGone(one, 15_000))) throw new Error(`process ${one.pid} of ${handle.instance} is still there 15 s after ${name}`);
+    if (!(await untilGone(one, 15_000)))
+      throw new Error(`process ${one.pid} of ${handle.instance} is still there 15 s after ${name}`);
   }
 }

@@ -58,7 +58,9 @@ export async function withLock(folder, act) {
     if (holder === undefined) continue;
     if (!isAlive(holder)) breakDead(file, holder, mine);
     else if (performance.now() > endMs) {
-      throw new Error(`${file} has been held by process ${holder.pid} for five minutes; end that process and try again`);
+      throw new Error(
+        `${file} has been held by process ${holder.pid} for five minutes; end that process and try again`,
+      );
     } else await pause(50);
   }
   try {

@@ -31,7 +31,11 @@ function install(packages, say) {
   if (ourPolicy) writeFileSync(policyFile, "#!/bin/sh\nexit 101\n", { mode: 0o755 });
   try {
     const run = (...args) =>
-      execFileSync("apt-get", args, { stdio: ["ignore", "ignore", "pipe"], timeout: installMaxMs, env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" } });
+      execFileSync("apt-get", args, {
+        stdio: ["ignore", "ignore", "pipe"],
+        timeout: installMaxMs,
+        env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
+      });
     run("update");
     run("install", "-y", "--no-install-recommends", ...packages);
   } finally {
@@ -48,10 +52,15 @@ export function requireProgram(name, { packages, advice, say }) {
     try {
       install(packages, say);
     } catch (error) {
-      why = ` (apt-get failed: ${String(error.stderr ?? error.message).trim().split("\n").at(-1)})`;
+      why = ` (apt-get failed: ${String(error.stderr ?? error.message)
+        .trim()
+        .split("\n")
+        .at(-1)})`;
     }
   }
   const installed = findProgram(name);
   if (installed !== undefined) return installed;
-  throw new Error(`\`${name}\` was not found on the PATH${why}. ${advice} On Debian or Ubuntu: apt-get install ${packages.join(" ")}`);
+  throw new Error(
+    `\`${name}\` was not found on the PATH${why}. ${advice} On Debian or Ubuntu: apt-get install ${packages.join(" ")}`,
+  );
 }

@@ -40,7 +40,12 @@ export async function launch({ role, command, args, cwd, env, logFile }) {
   mkdirSync(dirname(logFile), { recursive: true });
   const log = openSync(logFile, "a");
   try {
-    const child = spawn(command, args, { cwd, env: { ...process.env, ...env }, detached: true, stdio: ["ignore", log, log] });
+    const child = spawn(command, args, {
+      cwd,
+      env: { ...process.env, ...env },
+      detached: true,
+      stdio: ["ignore", log, log],
+    });
     await new Promise((resolve, reject) => {
       child.once("spawn", resolve);
       child.once("error", reject);
@@ -79,5 +84,6 @@ export async function terminate(remembered, graceMs) {
   signal(remembered, "SIGCONT"); // a fault test may have left it frozen, and a frozen process never sees the request
   if (await untilGone(remembered, graceMs)) return;
   signal(remembered, "SIGKILL");
-  if (!(await untilGone(remembered, 5_000))) throw new Error(`process ${remembered.pid} is still there 5 s after SIGKILL`);
+  if (!(await untilGone(remembered, 5_000)))
+    throw new Error(`process ${remembered.pid} is still there 5 s after SIGKILL`);
 }

@@ -27,7 +27,8 @@ export function redisCommand(port, words, limitMs = 2_000) {
       else if (kind === "$") {
         const length = Number(line);
         if (length < 0) end(resolve, null);
-        else if (bytes.length >= lineEnd + 2 + length + 2) end(resolve, bytes.toString("utf8", lineEnd + 2, lineEnd + 2 + length));
+        else if (bytes.length >= lineEnd + 2 + length + 2)
+          end(resolve, bytes.toString("utf8", lineEnd + 2, lineEnd + 2 + length));
       } else end(reject, new Error(`a reply of kind "${kind}" is not understood here`));
     });
     const bytes = words.map((word) => `$${Buffer.byteLength(String(word))}\r\n${word}\r\n`).join("");

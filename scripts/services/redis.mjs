@@ -33,7 +33,9 @@ function configText(folder, ports, config) {
     });
   }
   Object.assign(all, config);
-  return Object.entries(all).map(([key, value]) => `${key} ${value === "" ? '""' : value}\n`).join("");
+  return Object.entries(all)
+    .map(([key, value]) => `${key} ${value === "" ? '""' : value}\n`)
+    .join("");
 }
 
 export const redis = {
@@ -55,9 +57,14 @@ export const redis = {
     return options.cluster === true ? { port, clusterBus: await freePort([0], taken) } : { port };
   },
   async requirements(say) {
-    const server = requireProgram("redis-server", { packages: ["redis-server"], advice: "Install Redis 7.0 or newer.", say });
+    const server = requireProgram("redis-server", {
+      packages: ["redis-server"],
+      advice: "Install Redis 7.0 or newer.",
+      say,
+    });
     const version = execFileSync(server, ["--version"], { encoding: "utf8" }).match(/v=(\d+)\.(\d+)/);
-    if (version === null || Number(version[1]) < 7) throw new Error(`${server} is version ${version?.slice(1).join(".") ?? "unknown"}; Redis 7.0 or newer is needed`);
+    if (version === null || Number(version[1]) < 7)
+      throw new Error(`${server} is version ${version?.slice(1).join(".") ?? "unknown"}; Redis 7.0 or newer is needed`);
     return { server };
   },
   commands({ folder, ports, options, requirements }) {

@@ -16,7 +16,10 @@ const cache = fileURLToPath(new URL(`../../.run/cache/rocketmq-${rocketmqVersion
 
 function pomText() {
   const parts = ["rocketmq-proxy", "rocketmq-namesrv", "rocketmq-tools"];
-  const dependencies = parts.map((part) => `<dependency><groupId>org.apache.rocketmq</groupId><artifactId>${part}</artifactId><version>${rocketmqVersion}</version></dependency>`);
+  const dependencies = parts.map(
+    (part) =>
+      `<dependency><groupId>org.apache.rocketmq</groupId><artifactId>${part}</artifactId><version>${rocketmqVersion}</version></dependency>`,
+  );
   return `<project xmlns="http://maven.apache.org/POM/4.0.0">
 <modelVersion>4.0.0</modelVersion><groupId>local</groupId><artifactId>rocketmq-jars</artifactId><version>1</version><packaging>pom</packaging>
 <dependencies>
@@ -32,17 +35,35 @@ export async function rocketmqJars(say) {
   if (existsSync(jars)) return jars;
   return withLock(cache, async () => {
     if (existsSync(jars)) return jars;
-    const maven = requireProgram("mvn", { packages: ["maven"], advice: "Install Apache Maven 3.6 or newer; it fetches RocketMQ.", say });
+    const maven = requireProgram("mvn", {
+      packages: ["maven"],
+      advice: "Install Apache Maven 3.6 or newer; it fetches RocketMQ.",
+      say,
+    });
     say(`fetching RocketMQ ${rocketmqVersion} with Maven (once, 102 MB)`);
     const partial = join(cache, "lib.partial");
     rmSync(partial, { recursive: true, force: true });
     mkdirSync(partial, { recursive: true });
     writeFileSync(join(cache, "pom.xml"), pomText());
     try {
-      await promisify(execFile)(maven, ["-q", "-B", "-f", join(cache, "pom.xml"), `${copyPlugin}:copy-dependencies`, "-DincludeScope=runtime", `-DoutputDirectory=${partial}`], { timeout: downloadMaxMs, maxBuffer: 16 * 1024 * 1024 });
+      await promisify(execFile)(
+        maven,
+        [
+          "-q",
+          "-B",
+          "-f",
+          join(cache, "pom.xml"),
+          `${copyPlugin}:copy-dependencies`,
+          "-DincludeScope=runtime",
+          `-DoutputDirectory=${partial}`,
+        ],
+        { timeout: downloadMaxMs, maxBuffer: 16 * 1024 * 1024 },
+      );
     } catch (error) {
       const lines = `${error.stdout ?? ""}${error.stderr ?? ""}`.split("\n").filter((line) => line.includes("ERROR"));
-      throw new Error(`Maven could not fetch RocketMQ ${rocketmqVersion}: ${lines.slice(0, 3).join(" ") || error.message}`);
+      throw new Error(
+        `Maven could not fetch RocketMQ ${rocketmqVersion}: ${lines.slice(0, 3).join(" ") || error.message}`,
+      );
     }
     renameSync(partial, jars); // only a complete folder ever gets the name
     return jars;

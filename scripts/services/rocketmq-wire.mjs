@@ -18,7 +18,10 @@ export function remotingRequest(port, code, extFields = {}, limitMs = 2_000) {
       socket.destroy();
       act(value);
     };
-    const timer = setTimeout(() => end(reject, new Error(`no answer to request ${code} within ${limitMs} ms`)), limitMs);
+    const timer = setTimeout(
+      () => end(reject, new Error(`no answer to request ${code} within ${limitMs} ms`)),
+      limitMs,
+    );
     socket.on("error", (error) => end(reject, error));
     socket.on("close", () => end(reject, new Error("connection closed before the answer")));
     socket.on("data", (part) => {
@@ -29,9 +32,23 @@ export function remotingRequest(port, code, extFields = {}, limitMs = 2_000) {
       const header = JSON.parse(bytes.toString("utf8", 8, 8 + headerBytes));
       const body = bytes.toString("utf8", 8 + headerBytes, 4 + bytes.readInt32BE(0));
       if (header.code === 0) end(resolve, { header, body });
-      else end(reject, new Error(`request ${code} was answered with code ${header.code}: ${header.remark ?? "no remark"}`));
+      else
+        end(
+          reject,
+          new Error(`request ${code} was answered with code ${header.code}: ${header.remark ?? "no remark"}`),
+        );
     });
-    const header = Buffer.from(JSON.stringify({ code, language: "OTHER", version: 0, opaque: 1, flag: 0, serializeTypeCurrentRPC: "JSON", extFields }));
+    const header = Buffer.from(
+      JSON.stringify({
+        code,
+        language: "OTHER",
+        version: 0,
+        opaque: 1,
+        flag: 0,
+        serializeTypeCurrentRPC: "JSON",
+        extFields,
+      }),
+    );
     const lengths = Buffer.alloc(8);
     lengths.writeInt32BE(4 + header.length, 0);
     lengths.writeInt32BE(header.length, 4);

@@ -26,7 +26,10 @@ const jvmFlags = [
   "-Dio.netty.tryReflectionSetAccessible=true",
 ];
 
-const properties = (entries) => Object.entries(entries).map(([key, value]) => `${key}=${value}\n`).join("");
+const properties = (entries) =>
+  Object.entries(entries)
+    .map(([key, value]) => `${key}=${value}\n`)
+    .join("");
 
 function nameServerConfig(folder, ports) {
   return properties({
@@ -110,9 +113,20 @@ function logConfig(file) {
 function findJava(say) {
   const home = process.env.JAVA_HOME;
   const own = home === undefined || home === "" ? undefined : findProgram("java", join(home, "bin"));
-  const java = own ?? requireProgram("java", { packages: ["openjdk-17-jre-headless", "maven"], advice: "RocketMQ needs a Java runtime, version 11 or newer (17 is what we test with).", say });
-  const version = execFileSync(java, ["--version"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).match(/\d+/);
-  if (version === null || Number(version[0]) < 11) throw new Error(`${java} is Java ${version?.[0] ?? "of an unknown version"}; RocketMQ here needs 11 or newer (17 is what we test with)`);
+  const java =
+    own ??
+    requireProgram("java", {
+      packages: ["openjdk-17-jre-headless", "maven"],
+      advice: "RocketMQ needs a Java runtime, version 11 or newer (17 is what we test with).",
+      say,
+    });
+  const version = execFileSync(java, ["--version"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).match(
+    /\d+/,
+  );
+  if (version === null || Number(version[0]) < 11)
+    throw new Error(
+      `${java} is Java ${version?.[0] ?? "of an unknown version"}; RocketMQ here needs 11 or newer (17 is what we test with)`,
+    );
   return java;
 }
 
@@ -152,12 +166,17 @@ export const rocketmq = {
     return asked === undefined || asked === "" ? {} : { timerPrecisionMs: Number(asked) };
   },
   checkOptions({ timerPrecisionMs }) {
-    if (!precisionsMs.includes(timerPrecisionMs)) throw new Error(`timerPrecisionMs (ROCKETMQ_TIMER_PRECISION_MS) must be one of ${precisionsMs.join(", ")}, not ${timerPrecisionMs}`);
+    if (!precisionsMs.includes(timerPrecisionMs))
+      throw new Error(
+        `timerPrecisionMs (ROCKETMQ_TIMER_PRECISION_MS) must be one of ${precisionsMs.join(", ")}, not ${timerPrecisionMs}`,
+      );
   },
   /** The timer's files are laid out by precision and would be misread after a change: the messages in them are given up. */
   optionsChanged(folder, before, after, say) {
     if (before.timerPrecisionMs === after.timerPrecisionMs) return;
-    say(`rocketmq: timer precision changes from ${before.timerPrecisionMs} to ${after.timerPrecisionMs} ms; its store in ${folder} starts empty`);
+    say(
+      `rocketmq: timer precision changes from ${before.timerPrecisionMs} to ${after.timerPrecisionMs} ms; its store in ${folder} starts empty`,
+    );
     rmSync(join(folder, "store"), { recursive: true, force: true });
   },
   async requirements(say) {
@@ -173,15 +192,38 @@ export const rocketmq = {
     const classPath = [join(folder, "conf"), join(requirements.jars, "*")].join(delimiter);
     const java = (heapMb, log, ...rest) => ({
       command: requirements.java,
-      args: [`-Xmx${heapMb}m`, ...jvmFlags, `-Duser.home=${folder}`, `-Drmq.logback.configurationFile=${log}`, "-cp", classPath, ...rest],
+      args: [
+        `-Xmx${heapMb}m`,
+        ...jvmFlags,
+        `-Duser.home=${folder}`,
+        `-Drmq.logback.configurationFile=${log}`,
+        "-cp",
+        classPath,
+        ...rest,
+      ],
       env: { ROCKETMQ_HOME: folder },
     });
     const warnings = (role) => file(`${role}.logback.xml`, logConfig(join(folder, `${role}.warnings.log`)));
     return {
-      nameserver: java(96, warnings("nameserver"), "org.apache.rocketmq.namesrv.NamesrvStartup", "-c", file("namesrv.conf", nameServerConfig(folder, ports))),
+      nameserver: java(
+        96,
+        warnings("nameserver"),
+        "org.apache.rocketmq.namesrv.NamesrvStartup",
+        "-c",
+        file("namesrv.conf", nameServerConfig(folder, ports)),
+      ),
       proxy: java(
-        512, warnings("proxy"), "org.apache.rocketmq.proxy.ProxyStartup", "-pm", "local", "-n", `127.0.0.1:${ports.nameserver}`,
-        "-bc", file("broker.conf", brokerConfig(folder, ports, options)), "-pc", file("rmq-proxy.json", proxyConfig(ports, options)),
+        512,
+        warnings("proxy"),
+        "org.apache.rocketmq.proxy.ProxyStartup",
+        "-pm",
+        "local",
+        "-n",
+        `127.0.0.1:${ports.nameserver}`,
+        "-bc",
+        file("broker.conf", brokerConfig(folder, ports, options)),
+        "-pc",
+        file("rmq-proxy.json", proxyConfig(ports, options)),
       ),
     };
   },
@@ -197,6 +239,8 @@ export const rocketmq = {
  * entries and `proxyConfig` raw rmq-proxy.json entries laid over ours.
  */
 export function startRocketmq({ runDir, name, timerPrecisionMs, config, proxyConfig, say } = {}) {
-  const options = Object.fromEntries(Object.entries({ timerPrecisionMs, config, proxyConfig }).filter(([, value]) => value !== undefined));
+  const options = Object.fromEntries(
+    Object.entries({ timerPrecisionMs, config, proxyConfig }).filter(([, value]) => value !== undefined),
+  );
   return startInstance(rocketmq, { runDir, name, options, say });
 }
