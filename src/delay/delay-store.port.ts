@@ -72,6 +72,8 @@ export interface DelayStore {
    * Takes messages out for sending and counts the attempt. An id is skipped when it is no longer scheduled, reported
    * in `later` when it is due after `nowMs`, ended as `expired` when its time has run out, and reported in `deferred`
    * once the bodies taken so far exceed `bytesMax` (the first one is always taken). At most {@link claimIdsMax} ids.
+   * An id that this owner has claimed already is handed out again as it was, without counting another attempt: the
+   * reply of the first call was lost. (The owner never asks again for what it holds.)
    */
   claim(shard: number, epoch: number, ids: IdList, nowMs: EpochMs, bytesMax: number): Promise<ClaimResult>;
 
@@ -185,7 +187,7 @@ export type ClaimResult = {
   readonly later: readonly { readonly id: MessageId; readonly dueMs: EpochMs }[];
   /** Not looked at, because of `bytesMax`. */
   readonly deferred: IdList;
-  /** Neither: canceled, delivered, claimed already, unknown, or not the head of its group. */
+  /** Neither: canceled, delivered, unknown, or not the head of its group. */
   readonly gone: number;
   readonly expired: number;
   /** Heads of message groups that became claimable because an expired one left. */

@@ -1,0 +1,172 @@
+import { isEscapementError } from "../message/errors.ts";
+import { type DurationMs, epochMs } from "../message/time.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Log } from "../runtime/log.ts";
+import { assign } from "./assignment.ts";
+import type { DelayStore } from "./delay-store.port.ts";
+import type { Leases, ShardWorker } from "./ownership.port.ts";
+
+/**
+ * Keeps the shards that should be ours: says that we live, looks who else does, renews our leases, takes free shards
+ * that are assigned to us and hands over those assigned to others. Correctness does not rest on it (the epoch in the
+ * store does); it makes sure that every shard has somebody who works on it.
+ *
+ * A lease is ours until an instant on the monotonic clock, counted from *before* the call that took it. When that
+ * instant passes without a renewal the shard counts as lost, even if the store still names us: work in hand is
+ * dropped, and the shard is taken again only under a new epoch.
+ */
+export type ShardKeeperOptions = {
+  readonly store: DelayStore;
+  readonly worker: ShardWorker;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Unique per process, for example host and random suffix. */
+  readonly node: string;
+  readonly leaseMs: DurationMs;
+  /** False while this process must not work (its clock is not trusted, it is stopping): it keeps no shard. */
+  readonly fit: () => boolean;
+};
+
+/** Returned to waiting per call when taking over; one call stays in the low milliseconds. */
+const recoverLimit = 200;
+
+type Held = { readonly epoch: number; validUntilMs: number; handingOver: boolean };
+
+export class ShardKeeper implements Leases {
+  readonly #options: ShardKeeperOptions;
+  readonly #held = new Map<number, Held>();
+  /** Lost by time and perhaps still in our name at the store: released before they are taken again. */
+  readonly #stale = new Map<number, number>();
+  #members: readonly string[] = [];
+  #stopping = false;
+
+  constructor(options: ShardKeeperOptions) {
+    this.#options = options;
+  }
+
+  get members(): readonly string[] {
+    return this.#members;
+  }
+
+  get heldShards(): readonly number[] {
+    return [...this.#held.keys()];
+  }
+
+  validUntilMs(shard: number): number {
+    return this.#held.get(shard)?.validUntilMs ?? 0;
+  }
+
+  /** Beat, renew, take, hand over. Answers when it wants to run again. */
+  async runOnce(): Promise<number> {
+    const { store, node, leaseMs } = this.#options;
+    this.#dropExpired();
+    if (this.#stopping) return leaseMs;
+    await this.#renew();
+    this.#members = await store.heartbeat(node, leaseMs);
+    // A member whose heartbeat came back without itself would assign nothing to itself; the list always holds it.
+    const wanted = assign(this.#members, store.shardCount);
+    await Promise.all(
+      [...this.#held.keys()].filter((shard) => wanted[shard] !== node).map((shard) => this.#handOver(shard)),
+    );
+    if (!this.#options.fit()) return leaseMs / 10;
+    for (let shard = 0; shard < store.shardCount; shard++) {
+      if (wanted[shard] === node && !this.#held.has(shard) && !this.#stopping) await this.#take(shard);
+    }
+    // Ten looks per lease: a dead member's shards are taken within lease + lease/10.
+    return leaseMs / 10;
+  }
+
+  /** Ends ownership in order: everything is finished or given back, then released, then we leave. */
+  async handOverAll(): Promise<void> {
+    this.#stopping = true;
+    await Promise.all([...this.#held.keys()].map((shard) => this.#handOver(shard)));
+    await this.#options.store.leave(this.#options.node).catch((error: unknown) => {
+      this.#options.log.warn({ err: error }, "could not say goodbye; others will notice when the lease runs out");
+    });
+  }
+
+  /** To be called when an owner's call was answered with `fenced`: somebody else has the shard. */
+  fenced(shard: number): void {
+    if (this.#held.delete(shard)) {
+      this.#options.log.warn({ shard }, "shard was taken over by another process");
+      this.#options.worker.lost(shard);
+    }
+  }
+
+  #dropExpired(): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    for (const [shard, held] of this.#held) {
+      if (nowMs < held.validUntilMs) continue;
+      this.#held.delete(shard);
+      this.#stale.set(shard, held.epoch);
+      this.#options.log.warn({ shard, epoch: held.epoch }, "lease could not be renewed in time, shard given up");
+      this.#options.worker.lost(shard);
+    }
+  }
+
+  async #renew(): Promise<void> {
+    const { store, clock, node, leaseMs } = this.#options;
+    const leases = [...this.#held].map(([shard, { epoch }]) => ({ shard, epoch }));
+    if (leases.length === 0) return;
+    const startedMs = clock.monotonicMs();
+    const renewed = await store.renew(leases, node, leaseMs);
+    leases.forEach(({ shard, epoch }, i) => {
+      const held = this.#held.get(shard);
+      if (held?.epoch !== epoch) return;
+      if (renewed[i]) held.validUntilMs = startedMs + leaseMs;
+      else this.fenced(shard);
+    });
+    this.#dropExpired();
+  }
+
+  async #take(shard: number): Promise<void> {
+    const { store, clock, node, leaseMs, worker, log } = this.#options;
+    const staleEpoch = this.#stale.get(shard);
+    if (staleEpoch !== undefined) {
+      await store.release(shard, staleEpoch, node);
+      this.#stale.delete(shard);
+    }
+    let validUntilMs = clock.monotonicMs() + leaseMs;
+    const result = await store.acquire(shard, node, leaseMs);
+    if (result.outcome === "held") return;
+    const { epoch } = result;
+    try {
+      let recovered = 0;
+      for (;;) {
+        const count = await store.recover(shard, epoch, recoverLimit, epochMs(clock.nowMs()));
+        recovered += count;
+        if (count === 0) break;
+        if (clock.monotonicMs() > validUntilMs - leaseMs / 2) {
+          validUntilMs = clock.monotonicMs() + leaseMs;
+          const [kept] = await store.renew([{ shard, epoch }], node, leaseMs);
+          if (!kept) return;
+        }
+      }
+      this.#held.set(shard, { epoch, validUntilMs, handingOver: false });
+      log.debug({ shard, epoch, recovered }, "shard taken");
+      worker.gained(shard, epoch);
+    } catch (error) {
+      // We may be its owner now without working on it: give it up by name before the next try.
+      this.#stale.set(shard, epoch);
+      if (!isEscapementError(error, "fenced")) throw error;
+    }
+  }
+
+  async #handOver(shard: number): Promise<void> {
+    const { store, node, worker, log } = this.#options;
+    const held = this.#held.get(shard);
+    if (held === undefined || held.handingOver) return;
+    held.handingOver = true;
+    await worker.drain(shard);
+    if (this.#held.get(shard) !== held) return;
+    this.#held.delete(shard);
+    worker.lost(shard);
+    try {
+      await store.release(shard, held.epoch, node);
+      log.debug({ shard, epoch: held.epoch }, "shard handed over");
+    } catch (error) {
+      this.#stale.set(shard, held.epoch);
+      log.warn({ shard, err: error }, "shard drained but not released; it is free when the lease runs out");
+    }
+  }
+}
