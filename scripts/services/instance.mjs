@@ -13,7 +13,7 @@ import { allFree } from "./ports.mjs";
 import { isAlive, launch, signal, terminate, untilGone } from "./process.mjs";
 
 const portDraws = 3; // a drawn port can be taken before the server binds it; three losses in a row mean something else
-const portReturnMs = 5_000; // how long a killed server's port may take to become free again
+const portReturnMs = 1_000; // a killed server's port is free at once here; the second is for slower kernels
 
 function instanceId(service, name) {
   if (name === undefined) return service.service;
