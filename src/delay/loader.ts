@@ -1,6 +1,7 @@
-import { type DurationMs, type EpochMs, epochMs } from "../message/time.ts";
+import { type EpochMs, epochMs } from "../message/time.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { DelayStore, NearPage } from "./delay-store.port.ts";
+import { nearWindowMs } from "./near-window.port.ts";
 
 /**
  * Fills the near window from the store, for the shards that are ours. Two readings:
@@ -12,10 +13,6 @@ import type { DelayStore, NearPage } from "./delay-store.port.ts";
  *   found: the window and the wakes only buy precision.
  */
 
-/** How far ahead we look: long enough that a slow store call is not noticed, short enough to keep memory small. */
-export const nearWindowMs = 3_000 as DurationMs;
-/** Wakes are sent for anything due within the window plus this: covers clock differences and messages under way. */
-export const wakeMarginMs = 1_000;
 const extendEveryMs = 500;
 const sweepEveryMs = 1_000;
 const sweepAgeMs = 1_000;

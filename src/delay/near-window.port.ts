@@ -1,3 +1,5 @@
+import type { DurationMs } from "../message/time.ts";
+
 /**
  * The near window as its users see it: ids of waiting messages that are due within seconds, in memory, with the lane
  * and shard each belongs to. It is a cache of the store: what is dropped here is found again by the loader's sweep.
@@ -39,3 +41,8 @@ export interface NearWindow {
   shardOf(handle: number): number;
   dueOf(handle: number): number;
 }
+
+/** How far ahead the window looks: long enough that a slow store call is not noticed, short enough to keep memory small. */
+export const nearWindowMs = 3_000 as DurationMs;
+/** Wakes are sent for anything due within the window plus this: covers clock differences and messages under way. */
+export const wakeMarginMs = 1_000;

@@ -5,10 +5,10 @@ import {
   type Outcome,
   type Released,
 } from "../delay/delay-store.port.ts";
-import type { NearWindow } from "../delay/near-window.port.ts";
+import { type NearWindow, nearWindowMs } from "../delay/near-window.port.ts";
 import type { Leases, ShardWorker } from "../delay/ownership.port.ts";
 import { isEscapementError } from "../message/errors.ts";
-import { idBytes, idIntoBytes, laneOf } from "../message/id.ts";
+import { idBytes, idIntoBytes } from "../message/id.ts";
 import { IdList } from "../message/id-list.ts";
 import type { DelayedMessage } from "../message/message.ts";
 import type { CheckedClock } from "../runtime/clock.ts";
@@ -137,10 +137,14 @@ export class Dispatcher implements ShardWorker {
 
   // --- coming in ------------------------------------------------------------------------------------------------
 
+  owns(shard: number): boolean {
+    const owned = this.#shards.get(shard);
+    return owned !== undefined && owned.drained === undefined;
+  }
+
   /** Takes an id into the near window; false only when there is no room. Ids of shards that are not ours are ignored. */
   offer(id: Buffer, offset: number, lane: number, shard: number, dueMs: number): boolean {
-    const owned = this.#shards.get(shard);
-    if (owned === undefined || owned.drained !== undefined) return true;
+    if (!this.owns(shard)) return true;
     if (this.#options.near.put(id, offset, lane, shard, dueMs) === "full") return false;
     if (dueMs < this.#sleepUntilMs) this.#options.wake();
     return true;
@@ -197,14 +201,13 @@ export class Dispatcher implements ShardWorker {
     const { near } = this.#options;
     lane.take(count, (handle) => {
       const shard = near.shardOf(handle);
-      const owned = this.#shards.get(shard);
-      if (owned === undefined || owned.drained !== undefined) {
+      if (!this.owns(shard)) {
         // Not ours any more: whoever has it now finds it in the store.
         lane.untake(1);
         near.drop(handle);
         return;
       }
-      owned.out++;
+      this.#shards.get(shard)!.out++;
       this.#outMessages++;
       const handles = byShard.get(shard);
       if (handles === undefined) byShard.set(shard, [handle]);
@@ -260,7 +263,7 @@ export class Dispatcher implements ShardWorker {
       const dueMs = later.get(id);
       if (deferred.has(id)) {
         this.#putBack(owned, handle);
-      } else if (dueMs !== undefined && dueMs <= clock.nowMs() + idleMs * 60) {
+      } else if (dueMs !== undefined && dueMs <= clock.nowMs() + nearWindowMs) {
         this.#lanes.get(lane)?.untake(1);
         this.#uncount(owned, 0);
         near.requeue(handle, dueMs);
@@ -366,7 +369,7 @@ export class Dispatcher implements ShardWorker {
         waits &&
         this.#shards.get(shard) === owned &&
         owned.drained === undefined &&
-        dueMs <= clock.nowMs() + idleMs * 60
+        dueMs <= clock.nowMs() + nearWindowMs
       ) {
         near.requeue(handle, decided.kind === "give_back" ? Math.max(dueMs, clock.nowMs() + idleMs) : dueMs);
       } else {
@@ -451,6 +454,3 @@ export class Dispatcher implements ShardWorker {
     if (owned.out === 0) owned.drained?.();
   }
 }
-
-/** The lane of a message that was just accepted. */
-export const laneOfMessage = (message: DelayedMessage): number => laneOf(message.tenant, message.topic);

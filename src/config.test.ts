@@ -1,0 +1,45 @@
+import { describe, expect, it } from "vitest";
+import { parseConfig } from "./config.ts";
+import { EscapementError } from "./message/errors.ts";
+
+const facts = { pid: 7, terminal: false };
+const least = { REDIS_URL: "redis://127.0.0.1:6379", ROCKETMQ_ENDPOINT: "127.0.0.1:8081" };
+
+describe("the configuration", () => {
+  it("needs two addresses and has a default for everything else", () => {
+    const config = parseConfig(least, facts);
+    expect(config.http).toEqual({ host: "127.0.0.1", port: 7361 });
+    expect(config).toMatchObject({ shards: 32, leaseMs: 10_000, ingest: { topic: "ESC_INGEST", receivers: 4 } });
+    expect(config.node).toMatch(/-7$/);
+  });
+
+  it("reports all mistakes at once, each with its name and what would be right", () => {
+    const env = { ...least, ROCKETMQ_ENDPOINT: "", SHARDS: "many", LEASE_MS: "5", HTTP_ADDR: "here", DURABILITY: "no" };
+    let thrown: unknown;
+    try {
+      parseConfig(env, facts);
+    } catch (error) {
+      thrown = error;
+    }
+    expect(thrown).toBeInstanceOf(EscapementError);
+    const lines = (thrown as EscapementError).message.split("\n");
+    for (const name of ["ROCKETMQ_ENDPOINT", "SHARDS", "LEASE_MS", "HTTP_ADDR", "DURABILITY"]) {
+      expect(lines.filter((line) => line.startsWith(name))).toHaveLength(1);
+    }
+  });
+
+  it("never repeats a Redis URL, which may hold a password", () => {
+    expect(() => parseConfig({ ...least, REDIS_URL: "http://user:canary@host" }, facts)).toThrow(
+      /REDIS_URL must start/,
+    );
+    expect(() => parseConfig({ ...least, REDIS_URL: "http://user:canary@host" }, facts)).not.toThrow(/canary/);
+  });
+
+  it("takes an empty INGEST_TOPIC as: none", () => {
+    expect(parseConfig({ ...least, INGEST_TOPIC: "" }, facts).ingest.topic).toBe("");
+  });
+
+  it("reads IPv6 addresses in brackets", () => {
+    expect(parseConfig({ ...least, HTTP_ADDR: "[::1]:80" }, facts).http).toEqual({ host: "::1", port: 80 });
+  });
+});

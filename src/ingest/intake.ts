@@ -1,0 +1,250 @@
+import type { DelayStore, OnConflict, ScheduleItem, ScheduleResult, StoredMessage } from "../delay/delay-store.port.ts";
+import { nearWindowMs, wakeMarginMs } from "../delay/near-window.port.ts";
+import { EscapementError, errorTable, isEscapementError } from "../message/errors.ts";
+import { idBytes, idIntoBytes, laneOf, type MessageId, shardOf } from "../message/id.ts";
+import type { DelayedMessage } from "../message/message.ts";
+import { type EpochMs, epochMs, formatInstant } from "../message/time.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Random } from "../runtime/random.ts";
+import type { BatchItemReply, DeadPage, MessageDetails, MessageReply, Problem } from "../wire/http.ts";
+import { type Admitted, admitRef, admitReschedule, admitSchedule } from "./admit.ts";
+import type { GroupCommit } from "./group-commit.ts";
+import type { Intake, MessageRef } from "./intake.port.ts";
+import type { TopicGate } from "./topic-gate.ts";
+
+/**
+ * The use cases of the way in: check, ask whether the topic exists, store, tell the near window. Nothing is stored
+ * before everything was checked, and nothing is answered before it is stored.
+ */
+export type IntakeOptions = {
+  readonly store: DelayStore;
+  readonly commit: GroupCommit;
+  readonly topics: TopicGate;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly window: LocalWindow;
+  /** Why nothing may be stored at the moment; undefined when all is well. */
+  readonly storeProblem: () => string | undefined;
+  /** True once this process is stopping. */
+  readonly stopping: () => boolean;
+  /** Topics that this service reads itself. */
+  readonly ownTopics: ReadonlySet<string>;
+};
+
+/** The near window of this process, for messages whose shard it owns. */
+export type LocalWindow = {
+  owns(shard: number): boolean;
+  offer(id: Buffer, offset: number, lane: number, shard: number, dueMs: number): boolean;
+};
+
+export class StoreIntake implements Intake {
+  readonly #options: IntakeOptions;
+
+  constructor(options: IntakeOptions) {
+    this.#options = options;
+  }
+
+  async schedule(request: unknown, tenant: string): Promise<MessageReply> {
+    this.#assertOpen();
+    const admitted = this.#admit(request, tenant);
+    const result = await this.accept(admitted);
+    return replyOf(admitted.message, admitted.onConflict, result);
+  }
+
+  async scheduleBatch(requests: readonly unknown[], tenant: string, firstIndex = 0): Promise<BatchItemReply[]> {
+    this.#assertOpen();
+    return Promise.all(
+      requests.map(async (request, i): Promise<BatchItemReply> => {
+        const index = firstIndex + i;
+        try {
+          const admitted = this.#admit(request, tenant);
+          return { index, message: replyOf(admitted.message, admitted.onConflict, await this.accept(admitted)) };
+        } catch (error) {
+          return { index, error: problemOf(error) };
+        }
+      }),
+    );
+  }
+
+  /** Stores what was admitted by any door; resolves when it is durable. */
+  async accept({ message, onConflict, waitForTopic }: Admitted): Promise<ScheduleResult> {
+    const { store, commit, topics, window, clock } = this.#options;
+    const check = topics.check(message.topic, message.messageGroup !== undefined, waitForTopic);
+    if (check !== undefined) await check;
+    commit.assertRoom(1, message.body.length);
+    const shard = shardOf(message.id, store.shardCount);
+    const local = window.owns(shard);
+    const item: ScheduleItem = {
+      message,
+      ...(onConflict === undefined ? undefined : { onConflict }),
+      ...(local ? undefined : { wakeUntilMs: this.#wakeUntil() }),
+    };
+    const result = await commit.add(item);
+    if (local && (result.outcome === "scheduled" || result.outcome === "replaced")) {
+      this.#offer(message.id, laneOf(message.tenant, message.topic), shard, message.deliverAtMs, clock.nowMs());
+    }
+    return result;
+  }
+
+  async cancel(ref: MessageRef, tenant: string): Promise<MessageReply> {
+    this.#assertOpen();
+    const { store, clock } = this.#options;
+    const id = admitRef(ref, tenant);
+    const [result] = await store.cancel(shardOf(id, store.shardCount), [id], clock.nowMs());
+    if (result!.outcome === "not_found") throw notFound();
+    if (result!.outcome === "too_late") throw tooLate(result!.state!, "canceled");
+    return changed(id, result!);
+  }
+
+  async reschedule(ref: MessageRef, request: unknown, tenant: string): Promise<MessageReply> {
+    this.#assertOpen();
+    const { store, clock, window } = this.#options;
+    const id = admitRef(ref, tenant);
+    const change = admitReschedule(request, { nowMs: clock.nowMs() });
+    const shard = shardOf(id, store.shardCount);
+    const local = window.owns(shard);
+    const [result] = await store.reschedule(
+      shard,
+      [{ id, ...change, ...(local ? undefined : { wakeUntilMs: this.#wakeUntil() }) }],
+      clock.nowMs(),
+    );
+    if (result!.outcome === "not_found") throw notFound();
+    if (result!.outcome === "too_late") throw tooLate(result!.state!, "rescheduled");
+    if (local && result!.waiting !== undefined) {
+      this.#offer(id, result!.waiting.lane, shard, result!.waiting.dueMs, clock.nowMs());
+    }
+    return changed(id, result!);
+  }
+
+  async get(ref: MessageRef, tenant: string, options: { readonly body: boolean }): Promise<MessageDetails> {
+    const { store, clock } = this.#options;
+    const id = admitRef(ref, tenant);
+    const [stored] = await store.get(shardOf(id, store.shardCount), [id], clock.nowMs());
+    if (stored === undefined || (stored.message !== undefined && stored.message.tenant !== tenant)) throw notFound();
+    return detailsOf(stored, options.body);
+  }
+
+  /** Goes through the shards in order; the cursor is `shard` or `shard:cursor of that shard`. */
+  async dead(cursor: string | undefined, limit: number, tenant: string): Promise<DeadPage> {
+    const { store } = this.#options;
+    const [shardText, ...rest] = (cursor ?? "0").split(":");
+    let shard = Number(shardText);
+    let inShard = rest.length === 0 ? undefined : rest.join(":");
+    if (!Number.isInteger(shard) || shard < 0 || shard >= store.shardCount) {
+      throw new EscapementError("invalid_field", "cursor is not one that this API gave out", { field: "cursor" });
+    }
+    const items: MessageDetails[] = [];
+    while (shard < store.shardCount && items.length < limit) {
+      const page = await store.dead(shard, inShard, limit - items.length);
+      for (const stored of page.items) if (stored.message?.tenant === tenant) items.push(detailsOf(stored, false));
+      inShard = page.cursor;
+      if (inShard === undefined) shard++;
+    }
+    if (shard >= store.shardCount) return { items };
+    return { items, cursor: inShard === undefined ? String(shard) : `${shard}:${inShard}` };
+  }
+
+  #admit(request: unknown, tenant: string): Admitted {
+    const { clock, random, commit, ownTopics } = this.#options;
+    return admitSchedule(request, {
+      tenant,
+      nowMs: clock.nowMs(),
+      random,
+      tail: commit.nextTail(),
+      options: { ownTopics },
+    });
+  }
+
+  #assertOpen(): void {
+    const { stopping, storeProblem } = this.#options;
+    if (stopping()) {
+      throw new EscapementError("shutting_down", "this process is stopping; send to another one", {
+        retryAfterMs: 1_000,
+      });
+    }
+    const problem = storeProblem();
+    if (problem !== undefined) throw new EscapementError("store_refusing", problem, { retryAfterMs: 5_000 });
+  }
+
+  #wakeUntil(): EpochMs {
+    return epochMs(this.#options.clock.nowMs() + nearWindowMs + wakeMarginMs);
+  }
+
+  #offer(id: MessageId, lane: number, shard: number, dueMs: EpochMs, nowMs: EpochMs): void {
+    if (dueMs > nowMs + nearWindowMs + wakeMarginMs) return;
+    idIntoBytes(id, scratch);
+    this.#options.window.offer(scratch, 0, lane, shard, dueMs);
+  }
+}
+
+/** Copied by the near window before `offer` returns. */
+const scratch = Buffer.alloc(idBytes);
+
+const replyOf = (message: DelayedMessage, onConflict: OnConflict | undefined, result: ScheduleResult): MessageReply => {
+  if (result.outcome === "too_late") throw tooLate(result.state, "replaced");
+  return {
+    id: message.id,
+    state: result.state,
+    deliverAt: formatInstant(result.deliverAtMs),
+    attempt: result.attempt,
+    deduplicated: onConflict !== undefined && result.outcome === "kept",
+  };
+};
+
+type Changed = { readonly state?: StoredMessage["state"]; readonly deliverAtMs?: EpochMs; readonly attempt?: number };
+
+const changed = (id: MessageId, result: Changed): MessageReply => ({
+  id,
+  state: result.state!,
+  deliverAt: formatInstant(result.deliverAtMs!),
+  attempt: result.attempt!,
+  deduplicated: false,
+});
+
+const detailsOf = (stored: StoredMessage, withBody: boolean): MessageDetails => {
+  const { id, state, deliverAtMs, attempt, endedAtMs, reason, message } = stored;
+  return {
+    id,
+    state,
+    deliverAt: formatInstant(deliverAtMs),
+    attempt,
+    ...(endedAtMs === undefined ? undefined : { endedAt: formatInstant(endedAtMs) }),
+    ...(reason === undefined ? undefined : { reason }),
+    ...(message === undefined ? undefined : contentOf(message, withBody)),
+  };
+};
+
+const contentOf = (message: DelayedMessage, withBody: boolean): Partial<MessageDetails> => ({
+  ...(message.key === undefined ? undefined : { key: message.key }),
+  topic: message.topic,
+  ...(message.tag === undefined ? undefined : { tag: message.tag }),
+  keys: [...message.keys],
+  properties: Object.fromEntries(message.properties),
+  ...(message.messageGroup === undefined ? undefined : { messageGroup: message.messageGroup }),
+  acceptedAt: formatInstant(message.acceptedAtMs),
+  ...(message.expireAtMs === undefined ? undefined : { expireAt: formatInstant(message.expireAtMs) }),
+  bodyBytes: message.body.length,
+  ...(withBody ? { bodyBase64: message.body.toString("base64") } : undefined),
+});
+
+const notFound = (): EscapementError =>
+  new EscapementError(
+    "not_found",
+    "no message with this id or key; ended messages are known for the dedupe window only",
+  );
+
+const tooLate = (state: string, verb: string): EscapementError =>
+  new EscapementError("too_late", `the message is ${state} and can no longer be ${verb}`);
+
+/** An error as one item of a batch reply. What is not an EscapementError is a bug and says no more than that. */
+const problemOf = (error: unknown): Problem => {
+  const known = isEscapementError(error) ? error : new EscapementError("internal", errorTable.internal.title);
+  return {
+    type: `urn:escapement:error:${known.code}`,
+    title: errorTable[known.code].title,
+    status: known.status,
+    code: known.code,
+    detail: known.message,
+    ...(known.field === undefined ? undefined : { field: known.field }),
+  };
+};

@@ -1,0 +1,153 @@
+import type { DelayStore, ScheduleResult } from "../delay/delay-store.port.ts";
+import { isEscapementError } from "../message/errors.ts";
+import { groupTail, type MessageId, nameBasedId, shardOf } from "../message/id.ts";
+import type { DelayedMessage } from "../message/message.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Log } from "../runtime/log.ts";
+import type { Random } from "../runtime/random.ts";
+import { type Admitted, admitMessage } from "./admit.ts";
+import type { IncomingMessage, TopicSource } from "./topic-source.port.ts";
+
+/**
+ * The way in by RocketMQ topic: any RocketMQ client sends to the ingest topic as it sends to any other, and says in
+ * properties where and when the message shall go. Received in batches, stored, and only then acknowledged, all in one
+ * call. What cannot be admitted is kept among the dead with the reason; it is never dropped and holds up nothing.
+ *
+ * A message may come twice (its ack was lost). Its id is therefore made from what stays the same then: the sender's
+ * message id, host, time and content. The sender's id alone will not do, two containers can make equal ones.
+ */
+
+/** Properties of an ingest message that speak to us; all others travel on with the message. */
+export const ingestProperty = {
+  topic: "ESC_TOPIC",
+  deliverAt: "ESC_DELIVER_AT",
+  delay: "ESC_DELAY",
+  key: "ESC_KEY",
+  onConflict: "ESC_ON_CONFLICT",
+  expireAfter: "ESC_EXPIRE_AFTER",
+  messageGroup: "ESC_MESSAGE_GROUP",
+} as const;
+
+const spokenTo: ReadonlySet<string> = new Set(Object.values(ingestProperty));
+
+export type TopicReceiverOptions = {
+  readonly source: TopicSource;
+  readonly store: DelayStore;
+  /** Stores an admitted message; resolves when it is durable. */
+  readonly accept: (admitted: Admitted) => Promise<ScheduleResult>;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly tenant: string;
+  readonly ownTopics: ReadonlySet<string>;
+  readonly counted: { accepted(count: number): void; refused(code: string): void };
+  /** True while the store must not be written to: nothing is fetched then. */
+  readonly paused: () => boolean;
+};
+
+/** Asked again this soon while the store must not be written to. */
+const pausedRetryMs = 500;
+
+export class TopicReceiver {
+  readonly #options: TopicReceiverOptions;
+
+  constructor(options: TopicReceiverOptions) {
+    this.#options = options;
+  }
+
+  /** Receives one batch, stores it, acknowledges what is durable. */
+  async runOnce(signal: AbortSignal): Promise<number> {
+    const { source, counted, paused } = this.#options;
+    if (paused()) return pausedRetryMs;
+    const messages = await source.receive(signal);
+    if (messages.length === 0) return 0;
+    const outcomes = await Promise.allSettled(messages.map((message) => this.#take(message)));
+    const durable = messages.filter((_, i) => outcomes[i]!.status === "fulfilled");
+    if (durable.length > 0) await source.ack(durable);
+    counted.accepted(durable.length);
+    const failed = outcomes.find((outcome) => outcome.status === "rejected");
+    // Not acknowledged, so they come again; the loop waits a little before it asks for more.
+    if (failed !== undefined) throw failed.reason;
+    return 0;
+  }
+
+  /** Resolves when the message is durable somewhere: among the waiting or among the dead. */
+  async #take(incoming: IncomingMessage): Promise<void> {
+    const { accept, counted } = this.#options;
+    try {
+      const result = await accept(this.#admit(incoming));
+      // Replace came too late: the sender cannot be told, and the first message is what holds.
+      if (result.outcome === "too_late") counted.refused("too_late");
+    } catch (error) {
+      // Trouble of ours, not of the message: it stays unacknowledged and comes again.
+      if (!isEscapementError(error) || error.status >= 500 || error.status === 429) throw error;
+      counted.refused(error.code);
+      await this.#bury(incoming, error.code, error.message);
+    }
+  }
+
+  #admit(incoming: IncomingMessage): Admitted {
+    const { clock, random, tenant, ownTopics } = this.#options;
+    const said = (name: string): string | undefined => incoming.properties.get(name);
+    const properties = new Map<string, string>();
+    for (const [name, value] of incoming.properties) if (!spokenTo.has(name)) properties.set(name, value);
+    const admitted = admitMessage(
+      {
+        topic: said(ingestProperty.topic),
+        body: incoming.body,
+        tag: incoming.tag,
+        keys: incoming.keys.length === 0 ? undefined : incoming.keys,
+        properties,
+        messageGroup: said(ingestProperty.messageGroup) ?? incoming.messageGroup,
+        deliverAt: said(ingestProperty.deliverAt),
+        delay: said(ingestProperty.delay),
+        key: said(ingestProperty.key),
+        onConflict: said(ingestProperty.onConflict),
+        expireAfter: said(ingestProperty.expireAfter),
+      },
+      // A delay counts from now, not from the sender's clock: a clock that is behind would make it early.
+      { tenant, nowMs: clock.nowMs(), random, tail: 0, options: { textNumbers: true, ownTopics } },
+    );
+    if (admitted.message.key !== undefined) return admitted;
+    const { messageGroup } = admitted.message;
+    const id = sourceId(incoming, messageGroup === undefined ? undefined : groupTail(tenant, messageGroup));
+    return { ...admitted, message: { ...admitted.message, id }, onConflict: "keep" };
+  }
+
+  async #bury(incoming: IncomingMessage, code: string, detail: string): Promise<void> {
+    const { store, clock, log, tenant } = this.#options;
+    const nowMs = clock.nowMs();
+    const topic = incoming.properties.get(ingestProperty.topic) ?? incoming.topic;
+    const message: DelayedMessage = {
+      id: sourceId(incoming, undefined),
+      tenant,
+      // An operator must be able to see what was sent, so everything is kept as it came.
+      topic: topic.slice(0, 127),
+      ...(incoming.tag === undefined ? undefined : { tag: incoming.tag }),
+      keys: incoming.keys,
+      properties: incoming.properties,
+      body: incoming.body,
+      deliverAtMs: nowMs,
+      acceptedAtMs: nowMs,
+      attempt: 0,
+    };
+    await store.bury(shardOf(message.id, store.shardCount), [{ message, reason: { code, detail } }], nowMs);
+    log.warn({ id: message.id, topic, code, detail }, "ingest message cannot be admitted and was kept among the dead");
+  }
+}
+
+/**
+ * The same for every delivery of one sent message. Without a group, the tail is made from the sender and the second
+ * of sending (all of a standard message id but its counter), so that what is received together shares store calls.
+ */
+const sourceId = (incoming: IncomingMessage, tail: number | undefined): MessageId => {
+  const { brokerMessageId, bornHost, bornAtMs } = incoming;
+  const parts = ["ingest", brokerMessageId, bornHost, String(bornAtMs), String(incoming.body.length)];
+  const origin =
+    brokerMessageId.length === standardIdLength ? brokerMessageId.slice(0, -counterLength) : brokerMessageId;
+  return nameBasedId(parts, tail ?? groupTail("ingest", origin));
+};
+
+/** A RocketMQ 5 message id: version, MAC, process, seconds and an 8-digit counter, in hexadecimal. */
+const standardIdLength = 34;
+const counterLength = 8;
