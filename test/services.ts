@@ -14,7 +14,7 @@ export type Services = {
 const script = fileURLToPath(new URL("../scripts/services.mjs", import.meta.url));
 
 const running = async (): Promise<Partial<Services>> => {
-  const given = process.env["ESC_TEST_SERVICES"];
+  const given = process.env.ESC_TEST_SERVICES;
   if (given !== undefined && given !== "") return JSON.parse(given) as Partial<Services>;
   const { stdout } = await promisify(execFile)(process.execPath, [script, "status", "--json"]);
   return JSON.parse(stdout) as Partial<Services>;

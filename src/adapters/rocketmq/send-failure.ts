@@ -9,8 +9,9 @@ import { timedOut } from "./session.ts";
  * because a permanent failure ends a message: a broken proxy, a missing permission or a topic that is not there
  * (yet, or while its broker is away) must never empty the store into the dead letters.
  *
- * Everything is decided by code, with one exception that RocketMQ forces on us: a proxy in local mode answers every
- * refusal of its broker with 50001, and only the broker's remark tells "please slow down" from "did it, but late".
+ * Everything is decided by code, with two exceptions that RocketMQ forces on us. A proxy in local mode answers every
+ * refusal of its broker with 50001, and only the broker's remark tells "please slow down" from "did it, but late". And
+ * a topic without a route is refused like one of the wrong type; only the text says that the type is not known.
  */
 type Row = readonly [failureClass: FailureClass, name: string];
 
@@ -56,7 +57,9 @@ const byCode = (proxyCode: number, text: string): Row => {
   if (row !== undefined) return row;
   if (proxyCode === code.messagePropertyConflictWithType) {
     // A proxy that finds no route has no type to compare with either, and says this before it says "not found".
-    return text.includes("UNSPECIFIED") ? ["transient", "topic_route_missing"] : ["permanent", "topic_type_mismatch"];
+    return text.includes("expected type is UNSPECIFIED")
+      ? ["transient", "topic_route_missing"]
+      : ["permanent", "topic_type_mismatch"];
   }
   if (proxyCode === code.internalServerError || proxyCode === code.internalError) return refinedInternal(text);
   // Codes of later versions: by their hundreds, and never permanent.
