@@ -137,6 +137,7 @@ function benchNearSet(entries: number): void {
   };
   const visit = (handle: number) => {
     seen += set.laneOf(handle) & 1;
+    set.drop(handle);
   };
   for (let round = 0; round < rounds + 1; round++) {
     if (round === 1) timings.clear();
@@ -156,7 +157,7 @@ function benchNearSet(entries: number): void {
     fill();
     time(timings, "expire, a step per ms", entries, () => {
       for (let ms = 0; ms <= windowMs; ms++) {
-        while (set.expire(originMs + baseMs + ms, 1000, visit) === 1000);
+        while (take(set, originMs + baseMs + ms, 1000, visit) === 1000);
       }
     });
     if (set.size !== 0) throw new Error("the set should be empty");
@@ -191,7 +192,7 @@ function benchAllocation(): void {
   // does not inline. That is the caller's doing; here the dues are objects from the start, as they are when they come from a reply.
   const dues = Array.from<number | string>(duesOf(entries, random)) as number[];
   (dues as (number | string)[]).push("keeps the engine from storing them flat");
-  const visit = () => {};
+  const visit = (handle: number) => set.drop(handle);
   const out = new Int32Array(1);
   const lastMs = originMs + windowMs;
   console.log("\nallocation on the JavaScript heap, bytes per operation (an empty loop shows the measurement's own)");
@@ -212,8 +213,18 @@ function benchAllocation(): void {
   report("near set put, moved", (i) => set.put(ids, i * 16, i, i & 31, dues[entries - 1 - i] as number));
   report("near set remove", (i) => set.remove(ids, i * 16));
   for (let i = 0; i < entries; i++) set.put(ids, i * 16, i, i & 31, dues[i] as number);
-  report("near set expire", () => set.expire(lastMs, 1, visit));
+  report("near set take and drop", () => take(set, lastMs, 1, visit));
   if (sum < 0) throw new Error("cannot happen; keeps the empty loop from being removed");
+}
+
+/** Takes up to `max` due entries; `then` drops or requeues each. Says how many. */
+function take(set: NearSet, nowMs: number, max: number, then: (handle: number) => void): number {
+  for (let taken = 0; taken < max; taken++) {
+    const handle = set.takeDue(nowMs);
+    if (handle < 0) return taken;
+    then(handle);
+  }
+  return max;
 }
 
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
@@ -272,10 +283,9 @@ async function benchPauses(): Promise<void> {
     "the clock reaches the edge: all move to a lower level",
     (function* () {
       for (let ms = -1; ms < 500; ms++) {
-        set.expire(edgeMs + ms, 0, () => {});
         let first = set.nextDueMs();
         do {
-          set.expire(edgeMs + ms, batch, (handle) => put(set.laneOf(handle), set.dueOf(handle) + windowMs));
+          take(set, edgeMs + ms, batch, (handle) => set.requeue(handle, set.dueOf(handle) + windowMs));
           first = set.nextDueMs();
           yield;
         } while (first <= edgeMs + ms);
@@ -287,7 +297,7 @@ async function benchPauses(): Promise<void> {
     (function* () {
       for (let ms = 500; ms < windowMs; ms += 250) {
         do {
-          set.expire(edgeMs + ms, batch, (handle) => put(set.laneOf(handle), set.dueOf(handle) + windowMs));
+          take(set, edgeMs + ms, batch, (handle) => set.requeue(handle, set.dueOf(handle) + windowMs));
           yield;
         } while (set.nextDueMs() <= edgeMs + ms);
       }

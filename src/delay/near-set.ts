@@ -10,6 +10,7 @@
 // What surprised us: most of an id says nothing about where it should go in a table. Ids of messages accepted together share
 // their first bytes (time) and their last (shard), so the hash has to stir all four words.
 
+import type { NearWindow } from "./near-window.port.ts";
 import { TimingWheel } from "./timing-wheel.ts";
 
 /** 64 B each: 64 MB. The near window is seconds to minutes wide; a million due within it is already more than we can send. */
@@ -22,6 +23,7 @@ const laneWord = 4;
 const shardWord = 5;
 const hashWord = 6; // kept, because leaving the table needs it
 const nextFreeWord = 7; // for an entry out of use: the next one out of use, plus one; 0 ends the chain
+const inUse = -1;
 
 export interface NearSetOptions {
   /** Where its wheel stands at first, epoch ms. */
@@ -34,7 +36,7 @@ export interface NearSetOptions {
   readonly hashMask?: number;
 }
 
-export class NearSet {
+export class NearSet implements NearWindow {
   readonly #entriesMax: number;
   readonly #hashSeed: number;
   readonly #hashMask: number;
@@ -45,7 +47,6 @@ export class NearSet {
   #used = 0; // slab entries that were ever in use
   #firstFree = 0; // as nextFreeWord
   #size = 0;
-  #visiting = false;
 
   constructor({ startMs, entriesMax = entriesMaxDefault, hashSeed = 0, hashMask = -1 }: NearSetOptions) {
     if (!Number.isInteger(entriesMax) || entriesMax < 1 || entriesMax > 2 ** 23) {
@@ -54,20 +55,27 @@ export class NearSet {
     this.#entriesMax = entriesMax;
     this.#hashSeed = hashSeed | 0;
     this.#hashMask = hashMask | 0;
-    // One more than entries: while an expired entry is being visited, its handle is not free yet, but its room is.
-    const handlesMax = entriesMax + 1;
-    this.#wheel = new TimingWheel({ startMs, capacity: Math.min(slabEntriesAtFirst, handlesMax), handlesMax });
+    this.#wheel = new TimingWheel({
+      startMs,
+      capacity: Math.min(slabEntriesAtFirst, entriesMax),
+      handlesMax: entriesMax,
+    });
   }
 
   get size(): number {
     return this.#size;
   }
 
+  get waiting(): number {
+    return this.#wheel.size;
+  }
+
   /**
    * Takes in the id in `id[idOffset..idOffset + 16]`. An id that is here already gets the new due ("moved"; behind what waits for the
-   * same millisecond) unless it has it already ("same"); lane and shard are taken over either way.
+   * same millisecond) unless it has it already ("same"); lane and shard are taken over either way. An id that is out for sending stays
+   * as it is ("taken").
    */
-  put(id: Buffer, idOffset: number, lane: number, shard: number, dueMs: number): "added" | "moved" | "same" | "full" {
+  put(id: Buffer, idOffset: number, lane: number, shard: number, dueMs: number): PutResult {
     if (!Number.isSafeInteger(dueMs)) throw new RangeError(`dueMs is ${dueMs}; it must be whole ms`);
     if ((shard & 0xffff) !== shard) throw new RangeError(`shard is ${shard}; it must be 0..65535`);
     if (lane >>> 0 !== lane) throw new RangeError(`lane is ${lane}; it must be 0..4294967295`);
@@ -79,6 +87,7 @@ export class NearSet {
 
     const present = this.#index.find(this.#slab, hash, w0, w1, w2, w3);
     if (present >= 0) {
+      if (!this.#wheel.has(present)) return "taken";
       const at = present * wordsPerEntry;
       this.#countOut(at);
       this.#slab[at + laneWord] = lane;
@@ -107,7 +116,7 @@ export class NearSet {
     return "added";
   }
 
-  /** Says whether the id was here. */
+  /** Says whether the id was waiting here. */
   remove(id: Buffer, idOffset: number): boolean {
     const w0 = id.readInt32LE(idOffset);
     const w1 = id.readInt32LE(idOffset + 4);
@@ -115,51 +124,41 @@ export class NearSet {
     const w3 = id.readInt32LE(idOffset + 12);
     const hash = mixId(w0, w1, w2, w3, this.#hashSeed) & this.#hashMask;
     const handle = this.#index.find(this.#slab, hash, w0, w1, w2, w3);
-    if (handle < 0) return false;
-    this.#wheel.cancel(handle);
+    if (handle < 0 || !this.#wheel.cancel(handle)) return false;
     this.#leave(handle);
-    this.#free(handle);
     return true;
   }
 
-  /** Forgets all entries of a shard and says how many: for when another process has become its owner. */
+  /** Forgets the waiting entries of a shard and says how many: for when another process has become its owner. */
   removeShard(shard: number): number {
     let left = this.#entriesOfShard[shard] ?? 0;
-    const removed = left;
+    let removed = 0;
     for (let handle = 0; left > 0 && handle < this.#used; handle++) {
-      // A handle out of use, or being visited, waits in no slot of the wheel; its words in the slab are stale.
+      // A handle out of use has stale words in the slab, one that is taken waits in no slot: the wheel knows neither.
       if (this.#slab[handle * wordsPerEntry + shardWord] !== shard || !this.#wheel.cancel(handle)) continue;
       this.#leave(handle);
-      this.#free(handle);
+      removed++;
       left--;
     }
     return removed;
   }
 
   /**
-   * Hands out up to `max` entries whose due is not after `nowMs`, first by due, then by arrival, and says how many. An entry has left the set
-   * when `visit` sees it; its handle can be read until `visit` returns. `visit` may put and remove (also the same id again), not expire.
-   * If `visit` throws, its entry stays out, the others stay in, and the error goes to the caller.
-   * Fewer than `max` does not mean that nothing more is due: see `nextDueMs`.
+   * The entry whose due is first and not after `nowMs`, or -1. It stays known as taken until it is dropped or requeued; its handle can be
+   * read until then.
    */
-  expire(nowMs: number, max: number, visit: (handle: number) => void): number {
-    if (this.#visiting) throw new Error("expire was called from inside its own visit");
-    this.#visiting = true;
-    let handle = -1;
-    try {
-      for (let expired = 0; expired < max; expired++) {
-        handle = this.#wheel.takeDue(nowMs);
-        if (handle < 0) return expired;
-        this.#leave(handle);
-        visit(handle);
-        this.#free(handle);
-        handle = -1;
-      }
-      return max;
-    } finally {
-      if (handle >= 0) this.#free(handle);
-      this.#visiting = false;
-    }
+  takeDue(nowMs: number): number {
+    return this.#wheel.takeDue(nowMs);
+  }
+
+  drop(handle: number): void {
+    this.#assertTaken(handle);
+    this.#leave(handle);
+  }
+
+  requeue(handle: number, dueMs: number): void {
+    this.#assertTaken(handle);
+    this.#wheel.insert(handle, dueMs);
   }
 
   idInto(handle: number, target: Buffer, offset: number): void {
@@ -182,7 +181,7 @@ export class NearSet {
     return this.#wheel.dueOf(handle);
   }
 
-  /** Nothing is due before this, and if it is not after now, `expire` has more to do. Infinity when the set is empty. */
+  /** Nothing waits that is due before this, and if it is not after now, `takeDue` has something. Infinity when nothing waits. */
   nextDueMs(): number {
     return this.#wheel.nextDueMs();
   }
@@ -197,33 +196,39 @@ export class NearSet {
     this.#entriesOfShard[shard] = (this.#entriesOfShard[shard] as number) - 1;
   }
 
-  /** Out of the table and the counts; the slab keeps its words until the handle is used again. */
+  #assertTaken(handle: number): void {
+    const known = handle >= 0 && handle < this.#used && this.#slab[handle * wordsPerEntry + nextFreeWord] === inUse;
+    if (!known || this.#wheel.has(handle)) throw new Error(`handle ${handle} is not taken`);
+  }
+
+  /** Out of the table and the counts, and its handle is free for the next one. */
   #leave(handle: number): void {
     const at = handle * wordsPerEntry;
     this.#index.remove(this.#slab[at + hashWord] as number, handle);
     this.#countOut(at);
     this.#size--;
+    this.#slab[at + nextFreeWord] = this.#firstFree;
+    this.#firstFree = handle + 1;
   }
 
   #allocate(): number {
-    if (this.#firstFree !== 0) {
-      const handle = this.#firstFree - 1;
+    let handle = this.#firstFree - 1;
+    if (handle >= 0) {
       this.#firstFree = this.#slab[handle * wordsPerEntry + nextFreeWord] as number;
-      return handle;
+    } else {
+      handle = this.#used++;
+      if (this.#used * wordsPerEntry > this.#slab.length) {
+        const larger = new Int32Array(this.#slab.length * 2);
+        larger.set(this.#slab);
+        this.#slab = larger;
+      }
     }
-    if ((this.#used + 1) * wordsPerEntry > this.#slab.length) {
-      const larger = new Int32Array(this.#slab.length * 2);
-      larger.set(this.#slab);
-      this.#slab = larger;
-    }
-    return this.#used++;
-  }
-
-  #free(handle: number): void {
-    this.#slab[handle * wordsPerEntry + nextFreeWord] = this.#firstFree;
-    this.#firstFree = handle + 1;
+    this.#slab[handle * wordsPerEntry + nextFreeWord] = inUse;
+    return handle;
   }
 }
+
+type PutResult = "added" | "moved" | "same" | "taken" | "full";
 
 // Odd multipliers with about half of their bits set, so that a product carries every bit of a word upwards.
 const stir = 0x9e3779b1 | 0;
