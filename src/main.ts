@@ -30,10 +30,8 @@ export const run = async (): Promise<void> => {
     }
     log.info({ signal }, "stopping; a second signal leaves at once");
     void (async () => {
-      // Requests under way are answered; new ones are refused from the moment the service is stopping.
-      const stopped = service.stop();
-      await app.close();
-      await stopped;
+      // Requests under way are answered; new ones are refused from now on.
+      await service.stop(app.close());
       process.exit(0);
     })();
   };

@@ -18,7 +18,7 @@ import { CheckedClock, type MachineClock } from "./runtime/clock.ts";
 import { Health } from "./runtime/health.ts";
 import type { Log } from "./runtime/log.ts";
 import { Loop } from "./runtime/loop.ts";
-import { Metrics } from "./runtime/metrics.ts";
+import type { Metrics } from "./runtime/metrics.ts";
 import type { Random } from "./runtime/random.ts";
 import { sleep, type Timers } from "./runtime/timers.ts";
 import type { HealthReply, StatsReply } from "./wire/http.ts";
@@ -38,10 +38,16 @@ export type ServiceParts = {
   readonly timers: Timers;
   readonly random: Random;
   readonly log: Log;
+  readonly metrics: ServiceMetrics;
   readonly node: string;
   readonly leaseMs: DurationMs;
   readonly ownTopics: ReadonlySet<string>;
 };
+
+export type ServiceMetrics = Pick<
+  Metrics,
+  "accepted" | "refused" | "sending" | "ended" | "failed" | "rotate" | "recentLateness" | "gauge" | "render"
+>;
 
 /** Until credentials exist, everything belongs to one tenant. */
 export const defaultTenant = "default";
@@ -55,7 +61,7 @@ export class Service implements Overview {
   readonly #parts: ServiceParts;
   readonly #clock: CheckedClock;
   readonly #health: Health;
-  readonly #metrics = new Metrics();
+  readonly #metrics: ServiceMetrics;
   readonly #keeper: ShardKeeper;
   readonly #dispatcher: Dispatcher;
   readonly #loader: Loader;
@@ -65,6 +71,7 @@ export class Service implements Overview {
 
   constructor(parts: ServiceParts) {
     this.#parts = parts;
+    this.#metrics = parts.metrics;
     const { store, sink, directory, memory, sources, machine, timers, random, log, node, leaseMs, ownTopics } = parts;
     const clock = new CheckedClock(machine);
     this.#clock = clock;
@@ -192,9 +199,9 @@ export class Service implements Overview {
 
   /**
    * Stops in the order of a message's way: nothing comes in, what is out is finished, shards are handed over.
-   * Without trouble outside nothing is sent twice.
+   * Without trouble outside nothing is sent twice. The store stays open until `requests`, those under way, are done.
    */
-  async stop(): Promise<void> {
+  async stop(requests: Promise<unknown> = Promise.resolve()): Promise<void> {
     if (this.#stopping) return;
     this.#stopping = true;
     const { store, sink, sources, timers, log } = this.#parts;
@@ -212,6 +219,7 @@ export class Service implements Overview {
       );
     await Promise.all([checks, loader, ticker].map((loop) => loop.stop()));
     await sink.close();
+    await requests;
     await store.close();
     log.info({}, "escapement has stopped");
   }
@@ -258,13 +266,8 @@ export class Service implements Overview {
     return { status: problems.length === 0 ? "ok" : "degraded", problems };
   }
 
-  async metrics(): Promise<{ contentType: string; text: string }> {
-    return { contentType: this.#metrics.registry.contentType, text: await this.#metrics.registry.metrics() };
-  }
-
-  counted(door: "http", outcome: { accepted: number } | { refused: string }): void {
-    if ("accepted" in outcome) this.#metrics.accepted(door, outcome.accepted);
-    else this.#metrics.refused(door, outcome.refused);
+  metrics(): Promise<{ contentType: string; text: string }> {
+    return this.#metrics.render();
   }
 
   // --- checks ---------------------------------------------------------------------------------------------------

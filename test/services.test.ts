@@ -2,11 +2,12 @@
 // command says when something is missing. services.real.test.ts starts servers.
 
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { startInstance } from "../scripts/services/instance.mjs";
 import { killService, statusServices, stopServices } from "../scripts/services.mjs";
 
 const script = fileURLToPath(new URL("../scripts/services.mjs", import.meta.url));
@@ -30,6 +31,45 @@ function run(args: string[], env: Record<string, string | undefined> = process.e
     );
   });
 }
+
+describe("start", () => {
+  test("a start that is never ready ends what it began, and nothing that ran before", async () => {
+    const sleeper = (role: string, ready: () => Promise<void>) => ({ role, ports: () => [], ready });
+    const pids = () =>
+      JSON.parse(readFileSync(join(runDir, "sleepers", "state.json"), "utf8")).processes.map(
+        (one: { pid: number }) => one.pid,
+      );
+    let launchedPids: number[] = [];
+    const service = {
+      service: "sleepers",
+      readyMaxMs: 300,
+      stopGraceMs: 2_000,
+      roles: [
+        sleeper("first", async () => {}),
+        sleeper("second", async () => {
+          launchedPids = pids();
+          throw new Error("still yawning");
+        }),
+      ],
+      choosePorts: async () => ({}),
+      requirements: async () => ({}),
+      commands: () => ({
+        first: { command: "/bin/sleep", args: ["60"] },
+        second: { command: "/bin/sleep", args: ["60"] },
+      }),
+      address: () => ({}),
+    };
+    await expect(startInstance({ ...service, roles: [service.roles[0]!] }, { runDir })).resolves.toBeDefined();
+    const [before] = pids();
+    await expect(startInstance(service, { runDir })).rejects.toThrow(
+      /second is not ready after 0.3 s \(still yawning\)/,
+    );
+    expect(launchedPids).toHaveLength(2);
+    expect(pids()).toEqual([before]);
+    expect(() => process.kill(launchedPids[1]!, 0)).toThrow("ESRCH");
+    process.kill(before, "SIGKILL");
+  });
+});
 
 describe("stop", () => {
   let stranger: ChildProcess;

@@ -78,8 +78,15 @@ async function untilReady(role, ports, remembered, limitMs, logFile, fromByte) {
 
 /** Starts the missing roles in order; `launched` collects what this call started, so that a failure takes back no more. */
 async function bringUp(service, folder, state, launched, say) {
-  const requirements = await service.requirements(say);
-  const commands = await service.commands({ folder, ports: state.ports, options: state.options, requirements });
+  const missing = service.roles.some((role) => !isAlive(state.processes.find((one) => one.role === role.role)));
+  const commands = missing
+    ? service.commands({
+        folder,
+        ports: state.ports,
+        options: state.options,
+        requirements: await service.requirements(say),
+      })
+    : {};
   for (const role of service.roles) {
     let remembered = state.processes.find((one) => one.role === role.role);
     const logFile = join(folder, `${role.role}.log`);

@@ -71,6 +71,11 @@ export class Metrics {
     const eventLoop = this.registry.getSingleMetric("escapement_event_loop_delay_max_seconds") as Gauge;
   }
 
+  /** Everything as Prometheus text. */
+  async render(): Promise<{ contentType: string; text: string }> {
+    return { contentType: this.registry.contentType, text: await this.registry.metrics() };
+  }
+
   /** A number that is read when metrics are asked for. */
   gauge(name: string, help: string, read: () => number): void {
     const gauge: Gauge = new Gauge({ name, help, registers: [this.registry], collect: () => gauge.set(read()) });

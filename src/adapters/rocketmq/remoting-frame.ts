@@ -48,18 +48,24 @@ export const decodeRemoting = (input: Buffer): RemotingReply | undefined => {
   const bodyFrom = prefixBytes + headerBytes;
   const end = lengthBytes + frameBytes;
   if (frameBytes < prefixBytes - lengthBytes || frameBytes > frameBytesMax || codec !== 0 || bodyFrom > end) {
-    throw new RangeError("what answered does not speak RocketMQ's remoting protocol");
+    throw notRemoting();
   }
   if (input.length < end) return undefined;
-  const header = JSON.parse(input.toString("utf8", prefixBytes, bodyFrom)) as {
-    code: number;
-    opaque: number;
-    remark?: string;
-  };
+  const header = readHeader(input.toString("utf8", prefixBytes, bodyFrom));
   return {
     code: header.code,
     opaque: header.opaque,
     remark: header.remark ?? "",
     body: input.subarray(bodyFrom, end),
   };
+};
+
+const notRemoting = () => new RangeError("what answered does not speak RocketMQ's remoting protocol");
+
+const readHeader = (text: string): { code: number; opaque: number; remark?: string } => {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw notRemoting();
+  }
 };
