@@ -34,6 +34,8 @@ export const t0 = epochMs(1_800_000_000_000);
 export const at = (offsetMs: number): EpochMs => epochMs(t0 + offsetMs);
 export const deadReason = { code: "body_too_large", detail: "The broker takes 4 MiB." };
 
+/** No test has more pages; a cursor that does not move would have. */
+const pagesMax = 2_000;
 const noLimit = Number.MAX_SAFE_INTEGER;
 /** Long enough that no test outlives it by accident. */
 export const longLeaseMs = durationMs(600_000);
@@ -141,6 +143,7 @@ export class StoreHands {
     const pages: StoredMessage[][] = [];
     let cursor: string | undefined;
     do {
+      if (pages.length > pagesMax) throw new Error(`dead has no last page: still at ${cursor} after ${pagesMax} pages`);
       const page = await this.store.dead(this.shard, cursor, limit);
       expect(page.items.length).toBeLessThanOrEqual(limit);
       pages.push([...page.items]);
@@ -203,7 +206,9 @@ export class StoreHands {
 
   async *nearPages(fromMs: EpochMs, untilMs: EpochMs, limit: number): AsyncGenerator<MessageId[]> {
     let cursor: string | undefined;
+    let pages = 0;
     do {
+      if (++pages > pagesMax) throw new Error(`near has no last page: still at ${cursor} after ${pagesMax} pages`);
       const page = await this.store.near(this.shard, fromMs, untilMs, cursor, limit);
       expect(page.ids.length).toBeLessThanOrEqual(limit);
       expect(page.lanes.length).toBe(page.ids.length);

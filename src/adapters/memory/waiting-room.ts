@@ -42,8 +42,8 @@ export class WaitingRoom<T extends Waiting> {
     }
     group.followers.add(entry);
     const { head } = group;
-    const headStays = head.state === "claimed" || head.attempt > 0 || inGroupOrder(head, entry) < 0;
-    if (headStays) return undefined;
+    // A claimed head stays by the same rule: claiming counted its attempt.
+    if (head.attempt > 0 || inGroupOrder(head, entry) < 0) return undefined;
     group.followers.add(head);
     this.claimable.remove(head);
     return this.#promoteFirstOf(group);
