@@ -5,6 +5,7 @@ import { parseConfig } from "./config.ts";
 import { connect } from "./connect.ts";
 import { isEscapementError } from "./message/errors.ts";
 import { createLog, type Log } from "./runtime/log.ts";
+import { Metrics } from "./runtime/metrics.ts";
 import { Service } from "./service.ts";
 
 /**
@@ -15,7 +16,14 @@ export const run = async (): Promise<void> => {
   const config = readConfig();
   const log = createLog(config.log);
   stopOnBugs(log);
-  const parts = await connect(config, { log, machine: machineClock, timers: systemTimers, random: systemRandom });
+  const surroundings = {
+    log,
+    machine: machineClock,
+    timers: systemTimers,
+    random: systemRandom,
+    metrics: new Metrics(),
+  };
+  const parts = await connect(config, surroundings);
   const service = new Service(parts);
   await service.start();
   const app = createApp({ intake: service.intake, overview: service, log });

@@ -42,6 +42,8 @@ export type ServiceParts = {
   readonly node: string;
   readonly leaseMs: DurationMs;
   readonly ownTopics: ReadonlySet<string>;
+  /** Closes what only the adapters know of. */
+  readonly close?: () => Promise<void>;
 };
 
 export type ServiceMetrics = Pick<
@@ -221,6 +223,7 @@ export class Service implements Overview {
     await sink.close();
     await requests;
     await store.close();
+    await this.#parts.close?.();
     log.info({}, "escapement has stopped");
   }
 

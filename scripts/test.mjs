@@ -1,0 +1,57 @@
+// `npm test`: installs, checks types and style, starts the real services in a run folder of their own, runs every
+// test, stops what it started, and ends with a line that counts. Arguments go to vitest.
+
+import { spawnSync } from "node:child_process";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { install, nodeBinary, root } from "./install.mjs";
+import { startServices, stopServices } from "./services.mjs";
+
+const runDir = join(root, ".run/test-services");
+const reportFile = join(root, ".run/test-report.json");
+
+const run = (file, args, env = {}) =>
+  spawnSync(nodeBinary, [join(root, file), ...args], {
+    cwd: root,
+    stdio: "inherit",
+    env: { ...process.env, PATH: `${dirname(nodeBinary)}:${process.env.PATH}`, ...env },
+  }).status === 0;
+
+install();
+let passed = 0;
+let failed = 0;
+let skipped = 0;
+const count = (name, ok) => {
+  if (ok) passed++;
+  else {
+    failed++;
+    console.error(`failed: ${name}`);
+  }
+};
+
+count("types", run("node_modules/typescript/bin/tsc", ["--noEmit"]));
+count("style", run("node_modules/@biomejs/biome/bin/biome", ["check"]));
+
+try {
+  const services = await startServices({ runDir, say: (line) => console.error(line) });
+  rmSync(reportFile, { force: true });
+  mkdirSync(dirname(reportFile), { recursive: true });
+  const ok = run(
+    "node_modules/vitest/vitest.mjs",
+    ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${reportFile}`, ...process.argv.slice(2)],
+    { ESC_TEST_SERVICES: JSON.stringify(services) },
+  );
+  const report = JSON.parse(readFileSync(reportFile, "utf8"));
+  passed += report.numPassedTests;
+  failed += report.numFailedTests;
+  skipped += report.numPendingTests + report.numTodoTests;
+  // Errors outside of tests (a file that cannot be loaded, an unhandled rejection) are failures too.
+  if (!ok && report.numFailedTests === 0) failed++;
+} catch (error) {
+  console.error(error.message);
+  failed++;
+} finally {
+  await stopServices({ runDir });
+}
+console.log(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`);
+process.exitCode = failed === 0 ? 0 : 1;
