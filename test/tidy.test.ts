@@ -1,0 +1,168 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+import { describe, expect, it } from "vitest";
+
+/**
+ * Tests about the code itself: which room may look into which, and which calls have one home. A failure names the
+ * file, the line and what to use instead.
+ */
+
+const root = resolve(import.meta.dirname, "..");
+
+const filesBelow = (folder: string): string[] =>
+  readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && /\.ts$/.test(entry.name))
+    .map((entry) => relative(root, join(entry.parentPath, entry.name)));
+
+const isTest = (file: string): boolean =>
+  /\.(test|contract)\.ts$/.test(file) || /\/test(ing)?[/.]/.test(file) || /-hands\.ts$/.test(file);
+
+const sources = filesBelow("src");
+const product = sources.filter((file) => !isTest(file));
+
+type Import = { readonly file: string; readonly line: number; readonly target: string; readonly typeOnly: boolean };
+
+const importsOf = (file: string): Import[] => {
+  const text = readFileSync(join(root, file), "utf8");
+  const found: Import[] = [];
+  for (const match of text.matchAll(/^(?:import|export)\s+(type\s)?(?:[^"';]*?from\s+)?"([^"]+)";/gm)) {
+    const line = text.slice(0, match.index).split("\n").length;
+    found.push({ file, line, target: match[2]!, typeOnly: match[1] !== undefined });
+  }
+  for (const match of text.matchAll(/\bimport\(\s*"([^"]+)"/g)) {
+    found.push({ file, line: text.slice(0, match.index).split("\n").length, target: match[1]!, typeOnly: false });
+  }
+  return found;
+};
+
+/** The room of a file: `delay`, `adapters/redis`, … or "" for a file that stands in src itself. */
+const roomOf = (file: string): string => {
+  const parts = file.split("/").slice(1, -1);
+  return parts[0] === "adapters" ? parts.slice(0, 2).join("/") : (parts[0] ?? "");
+};
+
+const localTarget = ({ file, target }: Import): string | undefined =>
+  target.startsWith(".") ? relative(root, resolve(root, dirname(file), target)) : undefined;
+
+const rooms = ["ingest", "delay", "dispatch", "index", "admin"];
+/** Small pure nouns next to a port, which belong to it. */
+const openBesidesPorts = new Set(["src/delay/record.ts", "src/dispatch/dispatch-metrics.ts"]);
+
+/** Undefined when the arrow is allowed; otherwise the rule it breaks. */
+const ruleBroken = (from: string, target: string, typeOnly = false): string | undefined => {
+  const to = roomOf(target);
+  if (from === to || from === "") return undefined;
+  if (to === "") return "nothing imports the composition root; it imports the rooms";
+  if (to === "message") return from === "sdk" && !typeOnly ? "the SDK takes only types from message" : undefined;
+  if (from === "message") return "message is pure and knows no other room";
+  if (to === "wire") return undefined;
+  if (from === "wire") return "wire knows only message";
+  if (from === "sdk") return "the SDK has no server dependencies: only wire";
+  if (from === "cli") return undefined;
+  if (to === "runtime") return undefined;
+  if (from === "runtime") return "runtime knows only message";
+  if (rooms.includes(to)) {
+    return target.endsWith(".port.ts") || openBesidesPorts.has(target)
+      ? undefined
+      : `${from} may use only the ports (*.port.ts) of ${to}`;
+  }
+  if (to.startsWith("adapters/")) return "adapters are chosen in connect.ts; rooms know ports";
+  return undefined;
+};
+
+describe("the arrows between the rooms", () => {
+  it("all point the allowed way", () => {
+    const broken = product.flatMap(importsOf).flatMap((found) => {
+      const target = localTarget(found);
+      const rule = target === undefined ? undefined : ruleBroken(roomOf(found.file), target, found.typeOnly);
+      return rule === undefined ? [] : [`${found.file}:${found.line} imports ${target}: ${rule}`];
+    });
+    expect(broken).toEqual([]);
+  });
+
+  it("bites: the rule itself refuses what it should", () => {
+    expect(ruleBroken("dispatch", "src/delay/loader.ts")).toMatch(/only the ports/);
+    expect(ruleBroken("message", "src/runtime/clock.ts")).toMatch(/pure/);
+    expect(ruleBroken("sdk", "src/message/errors.ts")).toMatch(/only types/);
+    expect(ruleBroken("sdk", "src/message/errors.ts", true)).toBeUndefined();
+    expect(ruleBroken("delay", "src/adapters/redis/redis-delay-store.ts")).toMatch(/connect/);
+    expect(ruleBroken("dispatch", "src/delay/delay-store.port.ts")).toBeUndefined();
+  });
+
+  it("lets each technology's packages into its own folder only", () => {
+    const homes: Record<string, readonly string[]> = {
+      ioredis: ["adapters/redis"],
+      "@grpc/grpc-js": ["adapters/rocketmq"],
+      "rocketmq-client-nodejs": ["adapters/rocketmq"],
+      fastify: ["admin"],
+      "@fastify/swagger": ["admin"],
+      "@fastify/swagger-ui": ["admin"],
+      typebox: ["admin"],
+      pino: ["runtime"],
+      "pino-pretty": ["runtime"],
+      "prom-client": ["runtime"],
+      commander: ["cli"],
+    };
+    const strays = product.flatMap(importsOf).flatMap(({ file, line, target }) => {
+      if (target.startsWith(".") || target.startsWith("node:")) return [];
+      const name = target
+        .split("/")
+        .slice(0, target.startsWith("@") ? 2 : 1)
+        .join("/");
+      return homes[name]?.includes(roomOf(file)) ? [] : [`${file}:${line} imports ${target}`];
+    });
+    expect(strays).toEqual([]);
+  });
+});
+
+describe("calls with one home", () => {
+  const banned: readonly { call: RegExp; instead: string; homes: readonly RegExp[] }[] = [
+    {
+      call: /\b(Date\.now\(|new Date\(\)|performance\.now\()/,
+      instead: "the Clock you are given",
+      homes: [/^src\/adapters\/system\//, /^src\/sdk\//, /^src\/cli\//],
+    },
+    {
+      call: /\bMath\.random\(/,
+      instead: "the Random you are given",
+      homes: [/^src\/adapters\/system\//, /^src\/sdk\//],
+    },
+    {
+      call: /\b(setTimeout|setInterval|setImmediate)\(/,
+      instead: "Timers or Loop of runtime/",
+      homes: [/^src\/adapters\/system\//, /^src\/sdk\//, /^src\/cli\//],
+    },
+    {
+      call: /\bconsole\.\w+\(|process\.std(out|err)\.write\(/,
+      instead: "the Log you are given",
+      homes: [/^src\/cli\/output\.ts$/, /^src\/main\.ts$/],
+    },
+  ];
+
+  it.each(banned.map((rule) => [rule.call.source, rule] as const))("%s", (_, { call, instead, homes }) => {
+    const strays = product
+      .filter((file) => !homes.some((home) => home.test(file)))
+      .flatMap((file) =>
+        readFileSync(join(root, file), "utf8")
+          .split("\n")
+          .flatMap((text, i) =>
+            call.test(text) && !/^\s*(\/\/|\*|\/\*)/.test(text)
+              ? [`${file}:${i + 1} use ${instead}: ${text.trim()}`]
+              : [],
+          ),
+      );
+    expect(strays).toEqual([]);
+  });
+});
+
+describe("files", () => {
+  it("have names that say what they are: no barrels, no utils", () => {
+    const vague = /(^|\/)(index|utils?|helpers?|common|misc|manager)\.ts$/;
+    expect([...sources, ...filesBelow("test")].filter((file) => vague.test(file))).toEqual([]);
+  });
+
+  it("have no default exports", () => {
+    const withDefault = product.filter((file) => /^export default/m.test(readFileSync(join(root, file), "utf8")));
+    expect(withDefault).toEqual([]);
+  });
+});
