@@ -1,0 +1,22 @@
+import type { FastifyRequest, onRequestHookHandler } from "fastify";
+import type { Intake } from "../ingest/intake.port.ts";
+import type { EscapementError } from "../message/errors.ts";
+import type { HttpLimits } from "./http-limits.ts";
+import type { SafeParse } from "./json-text.ts";
+import type { Overview } from "./overview.port.ts";
+import type { Patience } from "./patience.ts";
+
+/** What the route files are given. */
+export type HttpContext = {
+  readonly intake: Intake;
+  readonly overview: Overview;
+  readonly limits: HttpLimits;
+  readonly patience: Patience;
+  readonly safeParse: SafeParse;
+  /** From the credential. */
+  readonly tenantOf: (request: FastifyRequest) => string;
+  /** Looks at a request's headers before its body is read; every route with a body has it as `onRequest`. */
+  readonly admitRequest: (bytesMax: number, streamed?: boolean) => onRequestHookHandler;
+  /** Turns anything thrown into one of our errors, and logs it when it is a bug. */
+  readonly errorOf: (error: unknown) => EscapementError;
+};
