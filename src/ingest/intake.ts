@@ -6,7 +6,8 @@ import type { DelayedMessage } from "../message/message.ts";
 import { type EpochMs, epochMs, formatInstant } from "../message/time.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { Random } from "../runtime/random.ts";
-import type { BatchItemReply, DeadPage, MessageDetails, MessageReply, Problem } from "../wire/http.ts";
+import type { BatchItemReply, DeadPage, MessageDetails, MessageReply } from "../wire/http.ts";
+import { problemOf } from "../wire/problem.ts";
 import { type Admitted, admitRef, admitReschedule, admitSchedule } from "./admit.ts";
 import type { GroupCommit } from "./group-commit.ts";
 import type { Intake, MessageRef } from "./intake.port.ts";
@@ -60,7 +61,7 @@ export class StoreIntake implements Intake {
           const admitted = this.#admit(request, tenant);
           return { index, message: replyOf(admitted.message, admitted.onConflict, await this.accept(admitted)) };
         } catch (error) {
-          return { index, error: problemOf(error) };
+          return { index, error: problemOf(knownError(error)) };
         }
       }),
     );
@@ -236,15 +237,6 @@ const notFound = (): EscapementError =>
 const tooLate = (state: string, verb: string): EscapementError =>
   new EscapementError("too_late", `the message is ${state} and can no longer be ${verb}`);
 
-/** An error as one item of a batch reply. What is not an EscapementError is a bug and says no more than that. */
-const problemOf = (error: unknown): Problem => {
-  const known = isEscapementError(error) ? error : new EscapementError("internal", errorTable.internal.title);
-  return {
-    type: `urn:escapement:error:${known.code}`,
-    title: errorTable[known.code].title,
-    status: known.status,
-    code: known.code,
-    detail: known.message,
-    ...(known.field === undefined ? undefined : { field: known.field }),
-  };
-};
+/** What is not an EscapementError is a bug and says no more than that. */
+const knownError = (error: unknown): EscapementError =>
+  isEscapementError(error) ? error : new EscapementError("internal", errorTable.internal.title);
