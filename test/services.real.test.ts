@@ -30,7 +30,10 @@ beforeAll(() => {
 afterEach(async () => {
   await stopServices({ runDir });
 });
-afterAll(() => rmSync(runDir, { recursive: true, force: true }));
+afterAll(async () => {
+  await stopServices({ runDir }); // when this fails the folder stays: without its state files nothing could stop the servers
+  rmSync(runDir, { recursive: true, force: true });
+});
 
 interface Outcome {
   exitCode: number;
