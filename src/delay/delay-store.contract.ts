@@ -377,6 +377,48 @@ const messagesContract = (factory: DelayStoreFactory): void => {
     });
   });
 
+  describe("repeating a call whose answer was lost", () => {
+    it("P1: every verb may be said again and changes nothing the second time", async () => {
+      const { store, shard } = hands;
+      const message = hands.message({ deliverAtMs: at(10), expireAtMs: at(hour) });
+      const { id } = message;
+      const unadmitted = hands.message();
+      const snapshot = async () => {
+        const { waitingByTopic, claimed, dead } = await store.stats(shard, t0);
+        const known = await store.get(shard, [id, unadmitted.id], t0);
+        return { known, near: await hands.near(), waiting: [...waitingByTopic], claimed, dead };
+      };
+      const verbs: [string, () => Promise<unknown>][] = [
+        ["schedule", () => store.schedule(shard, [{ message, onConflict: "keep" }], t0)],
+        ["replace", () => store.schedule(shard, [{ message, onConflict: "replace" }], t0)],
+        ["reschedule", () => store.reschedule(shard, [{ id, deliverAtMs: at(20), expireAtMs: null }], t0)],
+        ["acquire", () => store.acquire(shard, "node-a", longLeaseMs)],
+        ["renew", () => store.renew([{ shard, epoch: hands.epoch }], "node-a", longLeaseMs)],
+        ["claim", () => hands.claim([id], at(20))],
+        ["retry", () => hands.retry(id, at(30))],
+        ["claim again", () => hands.claim([id], at(30))],
+        ["give back", () => hands.giveBack(id)],
+        ["claim for another", () => hands.claim([id], at(30))],
+        ["change owner", () => hands.own("node-b")],
+        ["recover", () => hands.recover()],
+        ["claim for the dead", () => hands.claim([id], at(30))],
+        ["settle as buried", () => hands.buryClaimed(id, at(31))],
+        ["bury", () => store.bury(shard, [{ message: unadmitted, reason: deadReason }], at(32))],
+        ["revive", () => store.schedule(shard, [{ message, onConflict: "replace" }], t0)],
+        ["cancel", () => hands.cancel(id, at(33))],
+      ];
+      const seen = new Set<string>();
+      for (const [verb, act] of verbs) {
+        await act();
+        const once = await snapshot();
+        await act();
+        expect(await snapshot(), verb).toEqual(once);
+        seen.add(once.known[0]!.state);
+      }
+      expect([...seen]).toEqual(["scheduled", "claimed", "dead", "canceled"]);
+    });
+  });
+
   describe("canceling and rescheduling (P4: they answer the truth)", () => {
     it("P4: after canceled, nothing is ever handed out, and saying it again changes nothing", async () => {
       const message = await hands.scheduled();

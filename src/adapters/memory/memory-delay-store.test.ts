@@ -17,7 +17,7 @@ const memorySubject = async (wishes: { dedupeWindowMs?: number } = {}) => {
   return { store, advanceMs, close: () => store.close() };
 };
 
-delayStoreContract("memory", memorySubject, { modelRuns: 300, modelSteps: 80 });
+delayStoreContract("memory", memorySubject, { modelRuns: 150, modelSteps: 60 });
 
 describe("the memory store", () => {
   it("takes a known id without onConflict for the caller's bug, and stores nothing of that call", async () => {
