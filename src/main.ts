@@ -26,7 +26,7 @@ export const run = async (): Promise<void> => {
   const parts = await connect(config, surroundings);
   const service = new Service(parts);
   await service.start();
-  const app = createApp({ intake: service.intake, overview: service, log });
+  const app = createApp({ intake: service.intake, overview: service, log, timers: systemTimers });
   await app.listen({ host: config.http.host, port: config.http.port });
   log.info({ http: `http://${config.http.host}:${config.http.port}` }, "listening");
 
