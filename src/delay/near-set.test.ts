@@ -277,6 +277,34 @@ describe("the near set", () => {
     expect(set.put(idOf(1), 0, 1, 0, startMs)).toBe("added");
   });
 
+  test("ids that differ in a single bit are different, even where all hashes are equal", () => {
+    const set = new NearSet({ startMs, hashMask: 0 });
+    const ids = Array.from({ length: 129 }, (_, bit) => {
+      const id = idOf(7);
+      if (bit < 128) id[bit >>> 3] = (id[bit >>> 3] as number) ^ (1 << (bit & 7));
+      return id;
+    });
+    for (const id of ids) expect(set.put(id, 0, 0, 0, startMs)).toBe("added");
+    for (const id of ids) expect(set.put(id, 0, 0, 0, startMs)).toBe("same");
+    for (const [left, id] of ids.entries()) {
+      expect(set.remove(id, 0)).toBe(true);
+      expect(set.size).toBe(128 - left);
+    }
+  });
+
+  test("refuses to drop or requeue what is not taken", () => {
+    const set = new NearSet({ startMs });
+    set.put(idOf(1), 0, 0, 0, startMs);
+    for (const handle of [-1, 0, 1, 5000, 0.5, NaN]) {
+      expect(() => set.drop(handle)).toThrow("not taken");
+      expect(() => set.requeue(handle, startMs)).toThrow("not taken");
+    }
+    expect(set.takeDue(startMs)).toBe(0);
+    expect(() => set.requeue(0, NaN)).toThrow(RangeError);
+    set.requeue(0, startMs + 1);
+    expect([set.size, set.waiting, set.nextDueMs()]).toEqual([1, 1, startMs + 1]);
+  });
+
   test("forgets one shard and nothing else", () => {
     const set = new NearSet({ startMs });
     for (let n = 0; n < 5000; n++) set.put(idOf(n), 0, n, n % 5, startMs + n);

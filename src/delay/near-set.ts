@@ -1,19 +1,19 @@
 // The near set: the messages of the near window, by id and by due. It is what the loader fills and the ticker empties.
 //
-// It holds ids, not messages: 16 bytes of id, lane, shard and due. It is a cache of the store and may be dropped at any time;
-// what is refused here with "full" is found again by the loader once there is room.
+// It holds ids, not messages: 16 bytes of id, lane, shard and due. It is a cache of the store and may be dropped at any
+// time; what is refused here with "full" is found again by the loader once there is room.
 //
 // Everything lies in flat arrays, about 64 bytes per message, so that the garbage collector sees a handful of objects
-// instead of a million. A message's place in the slab is its handle in the wheel. An open-addressing table finds the handle for
-// an id.
+// instead of a million. A message's place in the slab is its handle in the wheel. An open-addressing table finds the
+// handle for an id.
 //
-// What surprised us: most of an id says nothing about where it should go in a table. Ids of messages accepted together share
-// their first bytes (time) and their last (shard), so the hash has to stir all four words.
+// What surprised us: most of an id says nothing about where it should go in a table. Ids of messages accepted together
+// share their first bytes (time) and their last (shard), so the hash has to stir all four words.
 
 import type { NearWindow } from "./near-window.port.ts";
 import { TimingWheel } from "./timing-wheel.ts";
 
-/** 64 B each: 64 MB. The near window is seconds to minutes wide; a million due within it is already more than we can send. */
+/** 64 B each: 64 MB. A million due within the seconds that the near window is wide is already more than we can send. */
 const entriesMaxDefault = 1_000_000;
 const slabEntriesAtFirst = 1024;
 
@@ -30,7 +30,7 @@ export interface NearSetOptions {
   readonly startMs: number;
   /** Beyond this, `put` answers "full". Default 1,000,000. */
   readonly entriesMax?: number;
-  /** Any number that outsiders do not know keeps them from choosing ids that fall into one place of the table. Default 0. */
+  /** A number that outsiders do not know keeps them from choosing ids that crowd one place of the table. Default 0. */
   readonly hashSeed?: number;
   /** Bits of the hash in use; tests narrow it to force collisions. */
   readonly hashMask?: number;
@@ -71,9 +71,9 @@ export class NearSet implements NearWindow {
   }
 
   /**
-   * Takes in the id in `id[idOffset..idOffset + 16]`. An id that is here already gets the new due ("moved"; behind what waits for the
-   * same millisecond) unless it has it already ("same"); lane and shard are taken over either way. An id that is out for sending stays
-   * as it is ("taken").
+   * Takes in the id in `id[idOffset..idOffset + 16]`. An id that is here already gets the new due ("moved"; behind what
+   * waits for the same millisecond) unless it has it already ("same"); lane and shard are taken over either way. An id
+   * that is out for sending stays as it is ("taken").
    */
   put(id: Buffer, idOffset: number, lane: number, shard: number, dueMs: number): PutResult {
     if (!Number.isSafeInteger(dueMs)) throw new RangeError(`dueMs is ${dueMs}; it must be whole ms`);
@@ -144,8 +144,9 @@ export class NearSet implements NearWindow {
   }
 
   /**
-   * The entry whose due is first and not after `nowMs`, or -1. It stays known as taken until it is dropped or requeued; its handle can be
-   * read until then.
+   * The entry whose due is first and not after `nowMs`, or -1. It stays known as taken until it is dropped or requeued;
+   * its handle can be read until then. After -1, ask `nextDueMs`: if it is not after now, the wheel paused in the middle
+   * of a large cascade, and the next call goes on.
    */
   takeDue(nowMs: number): number {
     return this.#wheel.takeDue(nowMs);
@@ -181,7 +182,7 @@ export class NearSet implements NearWindow {
     return this.#wheel.dueOf(handle);
   }
 
-  /** Nothing waits that is due before this, and if it is not after now, `takeDue` has something. Infinity when nothing waits. */
+  /** Nothing waits that is due before this; if it is not after now, call `takeDue`. Infinity when nothing waits. */
   nextDueMs(): number {
     return this.#wheel.nextDueMs();
   }
@@ -248,11 +249,11 @@ export function mixId(w0: number, w1: number, w2: number, w3: number, seed: numb
 const placesAtFirst = 2048;
 
 /**
- * Finds handles by id: a table with linear probing. A place holds [handle + 1, hash], 0 for an empty one, so a different id is
- * nearly always told apart without looking into the slab. Filled at most to three quarters.
+ * Finds handles by id: a table with linear probing. A place holds [handle + 1, hash], 0 for an empty one, so a different
+ * id is nearly always told apart without looking into the slab. Filled at most to three quarters.
  *
- * Nothing is ever marked as deleted: what stands behind a gap, and belongs at or before it, moves back into it. So a table that
- * has seen a billion messages is as quick as a new one.
+ * Nothing is ever marked as deleted: what stands behind a gap, and belongs at or before it, moves back into it. So a
+ * table that has seen a billion messages is as quick as a new one.
  */
 class IdIndex {
   #places = new Int32Array(placesAtFirst * 2);
@@ -306,7 +307,7 @@ class IdIndex {
     this.#places[place * 2 + 1] = hash;
   }
 
-  /** Reads the old table from front to back and writes the new one in two such streams, without a look into the slab. */
+  /** Reads the old table from front to back and writes the new one as two such streams, without looking into the slab. */
   #grow(): void {
     const old = this.#places;
     this.#places = new Int32Array(old.length * 2);

@@ -259,6 +259,33 @@ describe("the wheel", () => {
     expect(drain(wheel, 1_790_000_000_000)).toEqual([1, 0, 2, 3, 4]);
   });
 
+  test("keeps the order of many late entries, whichever of them are canceled or moved", () => {
+    const change = fc.tuple(fc.nat(299), fc.option(fc.integer({ min: 1, max: 1000 })));
+    fc.assert(
+      fc.property(
+        fc.array(fc.integer({ min: 1, max: 1000 }), { minLength: 300, maxLength: 300 }),
+        fc.array(change, { minLength: 50, maxLength: 150 }),
+        (agesMs, changes) => {
+          const nowMs = 1_790_000_000_000;
+          const wheel = new TimingWheel({ startMs: nowMs, capacity: 300 });
+          const model = new SortedList();
+          agesMs.forEach((ageMs, handle) => {
+            wheel.insert(handle, nowMs - ageMs);
+            model.insert(handle, nowMs - ageMs);
+          });
+          for (const [handle, ageMs] of changes) {
+            expect(wheel.cancel(handle)).toBe(model.cancel(handle));
+            if (ageMs === null) continue;
+            wheel.move(handle, nowMs - ageMs);
+            model.insert(handle, nowMs - ageMs);
+          }
+          expect(drain(wheel, nowMs)).toEqual(model.due(nowMs, Infinity));
+        },
+      ),
+      { numRuns: 50 },
+    );
+  });
+
   test("gives out nothing early when the clock goes back, not even what it was late for", () => {
     const wheel = new TimingWheel({ startMs: 10_000, capacity: 8 });
     expect(drain(wheel, 20_000)).toEqual([]);

@@ -1,33 +1,33 @@
 // The wheel: which handles are due, in the order of (due millisecond, insertion).
 //
-// It knows integers only. It has no clock (the caller says what time it is), no ids, no messages; near-set.ts
-// gives handles a meaning. Every operation works inside arrays that exist already; growing is the one thing that allocates.
+// It knows integers only. It has no clock (the caller says what time it is), no ids, no messages; near-set.ts gives
+// handles a meaning. Every operation works inside arrays that exist already; growing is the one thing that allocates.
 //
 // Read a time as digits in base 256, as one reads a date as year, month, day. Level 0 has a slot for each value of the
-// last digit (1 ms), level 1 for the digit before it (256 ms), and so on. `cursor` is the time the wheel stands at. An entry
-// hangs at the highest digit in which its due differs from the cursor: while the "year" differs, month and day do not matter
-// yet. When the cursor enters a slot above level 0, the slot's entries now agree with it in that digit and are hung again,
-// lower: this is the cascade.
+// last digit (1 ms), level 1 for the digit before it (256 ms), and so on. `cursor` is the time the wheel stands at. An
+// entry hangs at the highest digit in which its due differs from the cursor: while the "year" differs, month and day do
+// not matter yet. When the cursor enters a slot above level 0, the slot's entries agree with it in that digit from now
+// on, and are hung again, lower: this is the cascade.
 //
 // An example, with digits written 0.0.0 (65,536 ms, 256 ms, 1 ms):
 //
 //   at 0.0.0     insert A due 0.0.9     level 0, slot 9    differs in the last digit
-//                insert B due 0.2.1     level 1, slot 2    differs in the middle digit; that it ends in 1 is for later
+//                insert B due 0.2.1     level 1, slot 2    differs in the middle digit; its last digit is for later
 //                insert C due 0.2.1     level 1, slot 2    behind B
 //   at 0.1.0     A comes out. The next filled slot is found by bits: level 1, slot 2, which begins at 0.2.0. Not yet.
-//                nextDueMs() says 0.2.0: nothing is due before, and looking again then costs one cascade.
-//   at 0.2.1     The cursor enters 0.2.0: B, then C move to level 0, slot 1. The cursor goes on to 0.2.1: B, C come out.
+//                nextDueMs() says 0.2.0: nothing is due before.
+//   at 0.2.1     The cursor enters 0.2.0: B, then C move to level 0, slot 1. Then it goes on to 0.2.1: B, C come out.
 //
 // Three things that are easy to get wrong and hold here by construction:
-// - Where an entry hangs follows from (due, cursor) alone, so all entries of one millisecond always share one slot. Lists are
-//   appended at the end and cascaded from the front, so insertion order survives every cascade. (Choosing the level by distance
-//   to now, as many wheels do, splits one millisecond over two levels.)
+// - Where an entry hangs follows from (due, cursor) alone, so all entries of one millisecond always share one slot.
+//   Lists are appended at the end and cascaded from the front, so insertion order survives every cascade. (Choosing the
+//   level by distance to now, as many wheels do, splits one millisecond over two levels.)
 // - Seven digits of eight bits hold every safe integer: there is no horizon, hence no overflow list.
-// - Epoch milliseconds need 41 bits and JavaScript's bit operators keep 32. Where the upper parts agree, the low 32 bits may be
-//   compared alone; otherwise the upper part is taken by division first.
+// - Epoch milliseconds need 41 bits and JavaScript's bit operators keep 32. Where the upper parts agree, the low 32
+//   bits may be compared alone; otherwise the upper part is taken by division first.
 //
-// What surprised us: a due before the cursor has no digit to hang at, and "put it at the cursor" would deliver yesterday's
-// messages in order of arrival. Late entries therefore wait in a small heap, which empties first.
+// What surprised us: a due before the cursor has no digit to hang at, and "put it at the cursor" would deliver
+// yesterday's messages in order of arrival. Late entries therefore wait in a small heap, which empties first.
 
 const levelBits = 8;
 const slotsPerLevel = 2 ** levelBits;
@@ -58,7 +58,7 @@ export interface TimingWheelOptions {
 }
 
 const handlesMaxDefault = 2 ** 24;
-const cascadeMaxDefault = 65_536; // 39 ns each when their order in memory is random: 2.6 ms. A million at once took 39 ms
+const cascadeMaxDefault = 65_536; // 2.6 ms at 39 ns each (order in memory at random); a million at once took 39 ms
 
 export class TimingWheel {
   readonly #handlesMax: number;
@@ -73,7 +73,7 @@ export class TimingWheel {
   #cursor = 0;
   #cursorUpper = 0;
   #stretchEnd = twoTo32;
-  // The slot that is being cascaded, and where it ends. Only a slot with more than cascadeMax entries is seen here between two calls.
+  // The slot being cascaded, and where it ends. Between two calls only a slot of more than cascadeMax entries is here.
   #cascading = -1;
   #cascadingEnd = -1;
 
@@ -116,7 +116,7 @@ export class TimingWheel {
     return handle >>> 0 === handle && handle < this.#capacity && this.#links[(firstEntry + handle) * 4 + 1] !== 0;
   }
 
-  /** The due a handle has, or had last. It stays readable after the handle came out, until the handle is inserted again. */
+  /** The due a handle has, or had last: it stays readable after the handle came out, until it is inserted again. */
   dueOf(handle: number): number {
     return this.#dues[(firstEntry + handle) * 2 + 1] as number;
   }
@@ -134,7 +134,7 @@ export class TimingWheel {
       this.#links[node * 4 + 1] = inLateHeap;
       this.#late.add(handle, dueMs);
     } else {
-      // What falls into a half cascaded slot joins its end; hung lower at once, it would overtake those still in it.
+      // What falls into a half cascaded slot joins its end: hung lower at once, it would overtake those still in it.
       this.#hang(node, dueMs < this.#cascadingEnd ? this.#cascading : this.#slotFor(dueMs));
     }
     this.#size++;
@@ -163,9 +163,9 @@ export class TimingWheel {
 
   /**
    * Takes out up to `max` handles whose due is not after `nowMs`, first by due, then by insertion, and says how many.
-   * The rest stays for the next call. Fewer than `max` may come out although more is due, when a slot of more than `cascadeMax` entries has
-   * to be cascaded first: then `nextDueMs()` is not after `nowMs`, and the next call goes on. `out` as a function may insert and
-   * cancel; what it inserts as already due can still come out of this call.
+   * The rest stays for the next call. Fewer than `max` may come out although more is due, when a slot of more than
+   * `cascadeMax` entries has to be cascaded first: then `nextDueMs()` is not after `nowMs`, and the next call goes on.
+   * `out` as a function may insert and cancel; what it inserts as already due can still come out of this call.
    */
   advance(nowMs: number, out: Int32Array | ((handle: number) => void), max: number): number {
     let taken = 0;
@@ -186,7 +186,10 @@ export class TimingWheel {
     return taken;
   }
 
-  /** One step of `advance`: the first handle whose due is not after `nowMs`, or -1. A clock that went back finds less, and does no harm. */
+  /**
+   * One step of `advance`: the first handle whose due is not after `nowMs`, or -1. A clock that went back finds less,
+   * and does no harm.
+   */
   takeDue(nowMs: number): number {
     if (!Number.isSafeInteger(nowMs)) throw new RangeError(`nowMs is ${nowMs}; it must be whole ms`);
     if (this.#late.size > 0) {
@@ -208,7 +211,7 @@ export class TimingWheel {
       }
       const slot = this.#firstOccupied();
       if (slot < 0) break;
-      const startMs = this.#startOf(slot); // not `slot < 0 ? Infinity : ...`, which made the engine box every start: 16 B per call
+      const startMs = this.#startOf(slot); // `slot < 0 ? Infinity : ...` made the engine box every start: 16 B per call
       if (startMs > nowMs) break;
       this.#moveCursor(startMs);
       if (slot >= slotsPerLevel) {
@@ -216,13 +219,14 @@ export class TimingWheel {
         this.#cascadingEnd = startMs + (slotWidthsMs[slot >>> levelBits] as number);
       }
     }
-    if (this.#cursor < nowMs) this.#moveCursor(nowMs); // no filled slot begins before nowMs, so there is nothing to cascade
+    if (this.#cursor < nowMs) this.#moveCursor(nowMs); // no filled slot begins by then, so there is nothing to cascade
     return -1;
   }
 
   /**
-   * Nothing is due before this; Infinity when nothing waits. Exact for the next 256 ms or so; for what is further away it is the beginning
-   * of a slot, so asking again at that time may give a later answer, at most once per level.
+   * Nothing is due before this; Infinity when nothing waits. Exact for what is due in the cursor's present 256 ms; for
+   * what is further away it is the beginning of a slot. Asking again at that time may give a later answer, at most once
+   * per level.
    */
   nextDueMs(): number {
     if (this.#late.size > 0) return this.dueOf(this.#late.first());
@@ -230,7 +234,7 @@ export class TimingWheel {
     return slot < 0 ? Infinity : this.#startOf(slot);
   }
 
-  /** For a due at or after the cursor: the level of the highest digit that differs, and there the slot of the due's own digit. */
+  /** For a due not before the cursor: the level of the highest digit that differs, and the slot of the due's digit. */
   #slotFor(dueMs: number): number {
     if (dueMs < this.#stretchEnd) {
       // `| 1` makes "no digit differs" the last digit. Both operands lose their upper bits here, which are equal.
@@ -242,7 +246,7 @@ export class TimingWheel {
     return (levelsIn32Bits + level) * slotsPerLevel + ((upper >>> (level * levelBits)) & (slotsPerLevel - 1));
   }
 
-  /** The filled slot that begins first, or -1: a filled slot of a lower level always begins before any of a higher one. */
+  /** The filled slot that begins first, or -1: one of a lower level always begins before any of a higher one. */
   #firstOccupied(): number {
     if (this.#cascading >= 0 && this.#links[(firstHead + this.#cascading) * 4] !== firstHead + this.#cascading) {
       return this.#cascading;
@@ -276,7 +280,7 @@ export class TimingWheel {
     this.#stretchEnd = (this.#cursorUpper + 1) * twoTo32;
   }
 
-  /** The cursor stands at the slot's beginning, so every entry of it now belongs to a lower level. Says whether all have gone there. */
+  /** The cursor stands at the slot's beginning: its entries belong to lower levels now. Says whether all went there. */
   #cascade(): boolean {
     const slot = this.#cascading;
     const head = firstHead + slot;
@@ -342,7 +346,7 @@ export class TimingWheel {
   }
 }
 
-/** A binary heap of handles by (due, arrival). Its arrays stay tiny unless late entries arrive; they are indexed by handle or by place. */
+/** A binary heap of handles by (due, arrival). Its arrays, by handle or by place, stay tiny until late entries arrive. */
 class LateHeap {
   size = 0;
   #heap = new Int32Array(16); // by place
