@@ -369,11 +369,17 @@ class History {
     const result = await this.hands.claim(ids, this.nowMs, bytesMax);
     const expected = { claimed: [] as DelayedMessage[], later: [] as unknown[], deferred: [] as MessageId[] };
     const nexts: Modeled[] = [];
+    const taken = new Set<MessageId>();
     let [bytes, gone, expired] = [0, 0, 0];
     for (const id of ids) {
       const known = this.find(id);
       if (bytes > bytesMax) expected.deferred.push(id);
-      else if (known === undefined || !this.isClaimable(known)) gone++;
+      else if (known?.state === "claimed" && !taken.has(id)) {
+        // This owner has it: the others' were recovered. As it was, and no attempt more.
+        taken.add(id);
+        bytes += known.message.body.length;
+        expected.claimed.push({ ...known.message, attempt: known.attempt });
+      } else if (known === undefined || !this.isClaimable(known)) gone++;
       else if ((known.message.expireAtMs ?? Number.POSITIVE_INFINITY) <= this.nowMs) {
         expired++;
         const next = this.end(known, "expired");
@@ -382,6 +388,7 @@ class History {
       else {
         known.state = "claimed";
         known.attempt++;
+        taken.add(id);
         bytes += known.message.body.length;
         expected.claimed.push({ ...known.message, attempt: known.attempt });
       }

@@ -311,16 +311,17 @@ const messagesContract = (factory: DelayStoreFactory): void => {
       },
       claim: {
         event: () => "claim",
-        act: async (message, moved) => {
+        act: async (message, moved, state) => {
           const { claimed, gone } = await hands.claim([message]);
-          expect([claimed.length, gone]).toEqual(moved ? [1, 0] : [0, 1]);
+          expect([claimed.length, gone]).toEqual(moved || state === "claimed" ? [1, 0] : [0, 1]);
         },
       },
       "claim when its time has run out": {
         event: () => "expire",
-        act: async (message, moved) => {
+        act: async (message, moved, state) => {
           const { claimed, gone, expired } = await hands.claim([message], at(hour));
-          expect([claimed.length, gone, expired]).toEqual(moved ? [0, 0, 1] : [0, 1, 0]);
+          const other = state === "claimed" ? [1, 0, 0] : [0, 1, 0];
+          expect([claimed.length, gone, expired]).toEqual(moved ? [0, 0, 1] : other);
         },
       },
       "settle as delivered": { event: () => "deliver", act: (message) => hands.delivered(message) },
@@ -688,10 +689,42 @@ const messagesContract = (factory: DelayStoreFactory): void => {
       expect(result.deferred.length).toBe(0);
     });
 
-    it("a message is handed out once", async () => {
+    it("asked again by the owner that has it, hands it out as it was: the first answer was lost", async () => {
+      const message = await hands.scheduled({ expireAtMs: at(10) });
+      const first = await hands.claim([message]);
+      for (const nowMs of [t0, at(-1), at(10)]) {
+        const again = await hands.claim([message], nowMs);
+        expect(again).toMatchObject({ gone: 0, expired: 0, later: [] });
+        expectSame(again.claimed[0], { ...message, attempt: 1 });
+        expect(again.claimed).toEqual(first.claimed);
+      }
+      expect(await hands.get(message)).toMatchObject({ state: "claimed", attempt: 1 });
+    });
+
+    it("hands it out once in one call, however often it is named", async () => {
+      const message = await hands.scheduled();
+      for (let i = 0; i < 2; i++) {
+        const result = await hands.claim([message, message, message]);
+        expect([result.claimed.length, result.gone]).toEqual([1, 2]);
+      }
+    });
+
+    it("P6: what an earlier owner has out is handed out to nobody before it was recovered", async () => {
       const message = await hands.scheduled();
       await hands.claimed(message);
+      await hands.own("node-b");
       expect(await hands.claim([message])).toMatchObject({ claimed: [], gone: 1 });
+      await hands.recover();
+      expect((await hands.claim([message])).claimed[0]?.attempt).toBe(2);
+    });
+
+    it("what is handed out again counts for bytesMax like the rest", async () => {
+      const body = Buffer.alloc(1_000);
+      const [a, b, c] = [await hands.scheduled({ body }), await hands.scheduled({ body }), await hands.scheduled()];
+      await hands.claimed(a, b);
+      const result = await hands.claim([a, b, c], t0, 1_500);
+      expect(result.claimed.map(({ id }) => id)).toEqual([a.id, b.id]);
+      expect(result.deferred.toArray()).toEqual([c.id]);
     });
 
     it("expires at its last instant, not before, and counts no attempt for it", async () => {

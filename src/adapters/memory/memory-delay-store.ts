@@ -76,7 +76,7 @@ export class MemoryDelayStore implements DelayStore {
     if (entry === undefined) {
       const accepted = newEntry(message, takeOrder());
       entries.set(message.id, accepted);
-      this.#wakeIfSoon(shard, room.enter(accepted), wakeUntilMs);
+      this.#wakeRisen(shard, accepted, room.enter(accepted), wakeUntilMs);
       return { outcome: "scheduled", ...factsOf(accepted) };
     }
     if (onConflict !== "replace") return { outcome: "kept", ...factsOf(entry) };
@@ -95,7 +95,7 @@ export class MemoryDelayStore implements DelayStore {
     entry.message = ownCopy(message);
     entry.dueMs = message.deliverAtMs;
     entry.attempt = 0;
-    this.#wakeIfSoon(shard, room.enter(entry), wakeUntilMs);
+    this.#wakeRisen(shard, entry, room.enter(entry), wakeUntilMs);
     this.#wakeNext(shard, next);
     return { outcome: "replaced", ...factsOf(entry) };
   }
@@ -135,7 +135,7 @@ export class MemoryDelayStore implements DelayStore {
       move(entry, "reschedule");
       entry.message = changed(entry.message, change);
       entry.dueMs = change.deliverAtMs;
-      this.#wakeIfSoon(shard, room.enter(entry), change.wakeUntilMs);
+      this.#wakeRisen(shard, entry, room.enter(entry), change.wakeUntilMs);
       this.#wakeNext(shard, next);
       const waiting = room.isClaimable(entry) ? { waiting: { lane: laneOfEntry(entry), dueMs: entry.dueMs } } : {};
       return { outcome: "done", ...factsOf(entry), ...waiting };
@@ -245,23 +245,24 @@ export class MemoryDelayStore implements DelayStore {
     const later: { id: MessageId; dueMs: EpochMs }[] = [];
     const deferred: MessageId[] = [];
     const nexts: Entry[] = [];
+    const taken = new Set<MessageId>();
     let bytes = 0;
     let gone = 0;
     let expired = 0;
     for (const id of ids.toArray()) {
       const entry = entries.get(id);
+      // Claimed by this owner before this call: its reply was lost, so it is handed out again as it was.
+      const isRepeated = entry?.state === "claimed" && entry.claimedInEpoch === epoch && !taken.has(id);
       if (bytes > bytesMax) deferred.push(id);
-      else if (entry === undefined || !room.isClaimable(entry)) gone++;
-      else if (entry.message.expireAtMs !== undefined && entry.message.expireAtMs <= nowMs) {
+      else if (entry === undefined || !(isRepeated || room.isClaimable(entry))) gone++;
+      else if (!isRepeated && entry.message.expireAtMs !== undefined && entry.message.expireAtMs <= nowMs) {
         const next = this.#end(shard, entry, "expire", nowMs);
         if (next !== undefined) nexts.push(next);
         expired++;
-      } else if (entry.dueMs > nowMs) later.push({ id, dueMs: entry.dueMs });
+      } else if (!isRepeated && entry.dueMs > nowMs) later.push({ id, dueMs: entry.dueMs });
       else {
-        move(entry, "claim");
-        room.takeOut(entry);
-        entry.attempt++;
-        entry.claimedInEpoch = epoch;
+        if (!isRepeated) takeForSending(entry, room, epoch);
+        taken.add(id);
         bytes += entry.message.body.length;
         claimed.push({ ...entry.message, attempt: entry.attempt });
       }
@@ -359,16 +360,20 @@ export class MemoryDelayStore implements DelayStore {
     return next;
   }
 
-  #wakeIfSoon(shard: number, entry: Entry | undefined, wakeUntilMs: EpochMs | undefined): void {
-    if (entry === undefined || wakeUntilMs === undefined || entry.dueMs > wakeUntilMs) return;
-    for (const listener of this.#listeners) {
-      listener.onWake(shard, idToBytes(entry.id), 0, laneOfEntry(entry), entry.dueMs);
-    }
+  /** Tells of what came in if it is due soon, and of who took another's place instead of it in any case. */
+  #wakeRisen(shard: number, entry: Entry, risen: Entry | undefined, wakeUntilMs: EpochMs | undefined): void {
+    if (risen !== entry) this.#wakeNext(shard, risen);
+    else if (wakeUntilMs !== undefined && entry.dueMs <= wakeUntilMs) this.#wake(shard, entry);
   }
 
-  /** Who became head because another left is always told of: nobody else knows its due, which may be long past. */
+  /** Who became head because of another is always told of: nobody else knows its due, which may be long past. */
   #wakeNext(shard: number, next: Entry | undefined): void {
-    if (next !== undefined && this.#open(shard).room.isClaimable(next)) this.#wakeIfSoon(shard, next, next.dueMs);
+    if (next !== undefined && this.#open(shard).room.isClaimable(next)) this.#wake(shard, next);
+  }
+
+  #wake(shard: number, entry: Entry): void {
+    const id = idToBytes(entry.id);
+    for (const listener of this.#listeners) listener.onWake(shard, id, 0, laneOfEntry(entry), entry.dueMs);
   }
 }
 
@@ -432,6 +437,13 @@ const move = (entry: Entry, event: MessageEvent): void => {
   const next = nextState(entry.state, event);
   assert(next !== undefined, `${entry.id} is ${entry.state}: ${event} is not possible`);
   entry.state = next;
+};
+
+const takeForSending = (entry: Entry, room: WaitingRoom<Entry>, epoch: number): void => {
+  move(entry, "claim");
+  room.takeOut(entry);
+  entry.attempt++;
+  entry.claimedInEpoch = epoch;
 };
 
 /** The caller may use its buffer again, as with a store that writes it to a socket. */
