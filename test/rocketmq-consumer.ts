@@ -10,7 +10,7 @@ import requests from "rocketmq-client-nodejs/proto/apache/rocketmq/v2/service_pb
 export type ConsumeAllOptions = {
   readonly endpoint: string;
   readonly topic: string;
-  /** Created by the broker when it is new. Start consuming before anything is sent to an old topic. */
+  /** Must exist: RocketMQ 5.5 refuses the settings of an unknown group, and the client waits for them for ever. */
   readonly group: string;
   /** Called once per delivery; when it throws, the message is not acknowledged and comes again. */
   readonly onMessage: (message: MessageView) => void;
@@ -43,7 +43,7 @@ export const consumeAll = async (options: ConsumeAllOptions): Promise<Consuming>
     requestTimeout: requestMs,
     logger: quiet,
   });
-  await consumer.startup();
+  await startedInTime(consumer, group);
   let stopping = false;
 
   const acknowledge = async (messages: readonly MessageView[]): Promise<void> => {
@@ -77,6 +77,21 @@ export const consumeAll = async (options: ConsumeAllOptions): Promise<Consuming>
       await consumer.shutdown().catch(() => {}); // rejects when the proxy is gone
     },
   };
+};
+
+const startMs = 10_000;
+
+const startedInTime = async (consumer: SimpleConsumer, group: string): Promise<void> => {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const error = new Error(`the official client did not start within ${startMs} ms; does group ${group} exist?`);
+    timer = setTimeout(() => reject(error), startMs);
+  });
+  try {
+    await Promise.race([consumer.startup(), late]);
+  } finally {
+    clearTimeout(timer);
+  }
 };
 
 const accepted = (message: MessageView, onMessage: (message: MessageView) => void): boolean => {
