@@ -9,7 +9,7 @@
 local epoch, now, bytesMax, ids = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local verdicts, dues, lengths, whole, attempts = {}, {}, {}, {}, {}
 local claimWrites, expiredIds, nexts, promoted, done = {}, {}, {}, {}, {}
-local bytes, taken = 0, 0
+local bytes, taken, writes = 0, 0, 0
 local count = #ids / 16
 
 -- What is out already: handed out again if it is this owner's, whose first answer was lost.
@@ -21,13 +21,7 @@ if call("EXISTS", claims) == 1 then
   out = count > 0 and call("HMGET", claims, unpack(out)) or out
 end
 
-local function take(record, attempt, bodyBytes)
-  taken = taken + 1
-  whole[taken] = record
-  lengths[taken] = #record
-  attempts[taken] = attempt
-  bytes = bytes + bodyBytes
-end
+local claimedOnce, inEpoch = pack(">I2", 1), pack(">I4", epoch)
 
 local function bodyBytes(record, restAt, flags)
   local at = restAt
@@ -38,6 +32,39 @@ local function bodyBytes(record, restAt, flags)
     at = at + 2 + unpackBytes(">I2", record, at)
   end
   return #record - at + 1
+end
+
+-- The answer to an id that is not simply due: it has an attempt, an end, a group, or is out already.
+local function look(i, id, record, flags, level, due)
+  local head = parse(record)
+  if out[i] then
+    local attempt, _, claimedIn = unpackBytes(">I2I6I4", out[i])
+    if claimedIn ~= epoch then
+      return "\0"
+    end
+    return "\1", attempt, head
+  end
+  if level == levelNone then
+    return "\0"
+  end
+  if head.expireAt and head.expireAt <= now then
+    done[id] = true
+    withdraw(level, due, id, head.lane .. id)
+    countLane(head.lane, -1)
+    leaveTombstone(id, stateExpired, head.attempt, due, now)
+    expiredIds[#expiredIds + 1] = id
+    local next = head.group and leaveGroup(head, id)
+    if next then
+      promoted[next.id] = true
+      nexts[#nexts + 1] = next
+    end
+    return "\4"
+  end
+  if due > now then
+    dues[#dues + 1] = pack(">I6", due)
+    return "\2"
+  end
+  return "\1", head.attempt + 1, head
 end
 
 eachRecord(ids, function(i, id, record)
@@ -54,54 +81,37 @@ eachRecord(ids, function(i, id, record)
   end
   local flags, levelAndVersion, due = unpackBytes(">BBI6", record)
   local level = (levelAndVersion - levelAndVersion % 16) / 16
-  local attempt, group, restAt, expireAt, head = 0, nil, 19, nil, nil
-  if flags % 32 ~= 0 then
-    head = parse(record)
-    attempt, group, restAt, expireAt = head.attempt, head.group, head.restAt, head.expireAt
-  end
-  if out[i] then
-    local claimedAttempt, claimedIn = unpackBytes(">I2I4", out[i])
-    if claimedIn == epoch then
-      verdicts[i] = "\1"
-      done[id] = true
-      take(record, claimedAttempt, bodyBytes(record, restAt, flags))
-    else
-      verdicts[i] = "\0"
+  local value
+  if flags % 32 == 0 and not out[i] and due <= now and level ~= levelNone then
+    value = claimedOnce .. sub(record, 3, 8) .. inEpoch
+    taken = taken + 1
+    attempts[taken] = claimedOnce
+    bytes = bytes + (flags == 0 and #record - 18 or bodyBytes(record, 19, flags))
+  else
+    local verdict, attempt, head = look(i, id, record, flags, level, due)
+    if verdict ~= "\1" then
+      verdicts[i] = verdict
+      return
     end
-    return
-  end
-  if level == levelNone then
-    verdicts[i] = "\0"
-    return
-  end
-  local lane = sub(record, 9, 12)
-  if expireAt and expireAt <= now then
-    verdicts[i] = "\4"
-    done[id] = true
-    withdraw(level, due, id, lane .. id)
-    countLane(lane, -1)
-    leaveTombstone(id, stateExpired, attempt, due, now)
-    expiredIds[#expiredIds + 1] = id
-    local next = group and leaveGroup(head, id)
-    if next then
-      promoted[next.id] = true
-      nexts[#nexts + 1] = next
+    taken = taken + 1
+    attempts[taken] = pack(">I2", attempt)
+    bytes = bytes + bodyBytes(record, head.restAt, flags)
+    if not out[i] then
+      value = attempts[taken] .. sub(record, 3, 8) .. inEpoch .. (head.group or "")
     end
-    return
-  end
-  if due > now then
-    verdicts[i] = "\2"
-    dues[#dues + 1] = pack(">I6", due)
-    return
   end
   verdicts[i] = "\1"
   done[id] = true
-  withdraw(level, due, id, lane .. id)
-  countLane(lane, -1)
-  local n = #claimWrites
-  claimWrites[n + 1] = id
-  claimWrites[n + 2] = pack(">I2I4", attempt + 1, epoch) .. sub(record, 3, 8) .. (group or "")
-  take(record, attempt + 1, bodyBytes(record, restAt, flags))
+  whole[taken] = record
+  lengths[taken] = #record
+  if value then
+    local lane = sub(record, 9, 12)
+    withdraw(level, due, id, lane .. id)
+    laneChanges[lane] = (laneChanges[lane] or 0) - 1
+    claimWrites[writes + 1] = id
+    claimWrites[writes + 2] = value
+    writes = writes + 2
+  end
 end)
 
 for i = #verdicts + 1, count do
@@ -124,6 +134,6 @@ return {
   concat(dues),
   taken > 0 and pack(">" .. string.rep("I4", taken), unpack(lengths)) or "",
   concat(whole),
-  taken > 0 and pack(">" .. string.rep("I2", taken), unpack(attempts)) or "",
+  concat(attempts),
   concat(released),
 }

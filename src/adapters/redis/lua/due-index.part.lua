@@ -89,11 +89,13 @@ local function insert(bucket, due, member)
   if not adds then
     adds = {}
     bucket.adds = adds
+    bucket.added = 0
     touch(bucket)
   end
-  local n = #adds
+  local n = bucket.added
   adds[n + 1] = due - bucket.start
   adds[n + 2] = member
+  bucket.added = n + 2
   bucket.count = countOf(bucket) + 1
 end
 
@@ -103,9 +105,12 @@ local function withdraw(level, due, id, member)
   if not removes then
     removes = {}
     bucket.removes = removes
+    bucket.removed = 0
     touch(bucket)
   end
-  removes[#removes + 1] = member
+  local n = bucket.removed + 1
+  removes[n] = member
+  bucket.removed = n
 end
 
 -- Writes what was noted, bucket by bucket. Removals go first: a member that was inserted earlier in the same call must

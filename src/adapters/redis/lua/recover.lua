@@ -10,7 +10,7 @@ repeat
   cursor = page[1]
   local pairsOf = page[2]
   for i = 1, #pairsOf, 2 do
-    local attempt, claimedIn = unpackBytes(">I2I4", pairsOf[i + 1])
+    local attempt, _, claimedIn = unpackBytes(">I2I6I4", pairsOf[i + 1])
     if claimedIn ~= epoch and #found < limit then
       found[#found + 1] = { pairsOf[i], attempt }
     end

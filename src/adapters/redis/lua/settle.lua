@@ -15,6 +15,20 @@ for i = 1, count do
 end
 local out = count > 0 and call("HMGET", claims, unpack(ids)) or {}
 local done = {}
+local settledCount, removedCount = 0, 0
+
+-- Messages due together, sent in the same attempt, leave the same tombstone.
+local tombstoneOf, endedNow = {}, pack(">I6", now)
+local function deliveredTombstone(claim)
+  local attemptAndDue = sub(claim, 1, 8)
+  local tombstone = tombstoneOf[attemptAndDue]
+  if not tombstone then
+    local attempt = unpackBytes(">I2", claim)
+    tombstone = pack(">I2", stateDelivered * 8192 + math.min(attempt, 8191)) .. sub(claim, 3, 8) .. endedNow
+    tombstoneOf[attemptAndDue] = tombstone
+  end
+  return tombstone
+end
 
 local function leave(group, head, id)
   if not group then
@@ -37,16 +51,21 @@ for i = 1, count do
   end
   if claim and not done[id] then
     done[id] = true
-    settled[#settled + 1] = id
-    local attempt = unpackBytes(">I2", claim)
+    settledCount = settledCount + 1
+    settled[settledCount] = id
     local group = #claim > 12 and sub(claim, 13) or nil
     if kind == 0 then
-      removed[#removed + 1] = id
-      leaveTombstone(id, stateDelivered, attempt, unpackBytes(">I6", claim, 7), now)
-      leave(group, { group = group }, id)
+      removedCount = removedCount + 1
+      removed[removedCount] = id
+      tombs[removedCount * 2 - 1] = id
+      tombs[removedCount * 2] = deliveredTombstone(claim)
+      if group then
+        leave(group, { group = group }, id)
+      end
     else
       local record = call("HGET", records, id)
       local head = parse(record)
+      local attempt = unpackBytes(">I2", claim)
       if kind == 3 then
         leave(group, head, id)
         head.level, head.attempt, head.group = levelNone, attempt, nil
