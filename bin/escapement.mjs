@@ -1,0 +1,23 @@
+#!/usr/bin/env node
+// Starts the CLI with a Node that runs TypeScript as it is (22.18 or newer): this one, or the one that npm installed.
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { constants } from "node:os";
+import { fileURLToPath } from "node:url";
+
+const main = new URL("../src/cli/main.ts", import.meta.url);
+const installed = fileURLToPath(new URL("../node_modules/node/bin/node", import.meta.url));
+const [major, minor] = process.versions.node.split(".").map(Number);
+
+if (major > 22 || (major === 22 && minor >= 18)) {
+  await import(main.href);
+} else if (existsSync(installed)) {
+  const child = spawn(installed, [fileURLToPath(main), ...process.argv.slice(2)], { stdio: "inherit" });
+  // Ctrl-C in a terminal reaches both processes; handed on, it would count as a second signal.
+  process.on("SIGINT", () => process.stdin.isTTY || child.kill("SIGINT"));
+  process.on("SIGTERM", () => child.kill("SIGTERM"));
+  child.on("exit", (code, signal) => process.exit(code ?? 128 + constants.signals[signal]));
+} else {
+  process.stderr.write(`escapement needs Node 22.18 or newer; this is ${process.version}. Or run npm install first.\n`);
+  process.exit(2);
+}

@@ -1,0 +1,60 @@
+import { type Command, Option } from "commander";
+import { UsageError } from "../exit-codes.ts";
+import { wholeNumber } from "../flag-values.ts";
+import type { Output } from "../output.ts";
+import type { GlobalFlags } from "../session.ts";
+import { printable } from "../wording.ts";
+
+type CreateFlags = {
+  readonly type: "NORMAL" | "FIFO" | "DELAY" | "TRANSACTION";
+  readonly queues: number;
+  readonly broker?: string;
+};
+
+export const addTopics = (program: Command, output: Output): void => {
+  const topics = program
+    .command("topics")
+    .summary("create RocketMQ topics")
+    .description("Creates RocketMQ topics. This speaks to the brokers themselves, not to the Escapement server.");
+  topics
+    .command("create")
+    .summary("create a topic at the brokers")
+    .description(
+      "Creates a topic at every broker given, or changes its number of queues. The type of an existing topic cannot be changed.",
+    )
+    .argument("<name>", "name of the topic: letters, digits, _ - % |, at most 127")
+    .addOption(
+      new Option("--type <type>", "what the topic is for; messages scheduled with a message group need FIFO")
+        .choices(["NORMAL", "FIFO", "DELAY", "TRANSACTION"])
+        .default("NORMAL"),
+    )
+    .option("--queues <n>", "read and write queues, 1 to 1024", wholeNumber(1, 1_024), 8)
+    .addOption(
+      new Option("--broker <host:port>", "the broker's own port, 10911 by default; several with commas").env(
+        "ROCKETMQ_ADMIN",
+      ),
+    )
+    .addHelpText(
+      "after",
+      `
+Examples:
+  escapement topics create orders --broker 127.0.0.1:10911
+  ROCKETMQ_ADMIN=10.0.0.5:10911,10.0.0.6:10911 escapement topics create steps --type FIFO --queues 16`,
+    )
+    .action(async (name: string, flags: CreateFlags, command: Command) => {
+      const { json, timeout } = command.optsWithGlobals<GlobalFlags>();
+      const brokers = (flags.broker ?? "").split(",").flatMap((part) => part.trim() || []);
+      if (brokers.length === 0) throw new UsageError("Say where: --broker HOST:PORT, or set ROCKETMQ_ADMIN.");
+      // Loaded only here: no other command needs the broker's protocol.
+      const { createRemotingAdmin } = await import("../../adapters/rocketmq/remoting-admin.ts");
+      const { systemTimers } = await import("../../adapters/system/system-time.ts");
+      for (const broker of brokers) {
+        const options = timeout === undefined ? {} : { timeoutMs: timeout };
+        const admin = createRemotingAdmin({ broker, timers: systemTimers, ...options });
+        await admin.createTopic({ name, type: flags.type, queues: flags.queues });
+      }
+      const topic = { name, type: flags.type, queues: flags.queues, brokers };
+      if (json) output.printJson(topic);
+      else output.print(`${printable(name)} is there: ${flags.type}, ${flags.queues} queues, at ${brokers.join(", ")}`);
+    });
+};
