@@ -15,39 +15,39 @@ import { at, type DelayStoreSubject, StoreHands, t0 } from "./delay-store-hands.
  * under its old number of acceptance.
  */
 export const delayStoreGroupsContract = (factory: DelayStoreFactory): void => {
-  let subject: DelayStoreSubject;
-  let hands: StoreHands;
-  beforeEach(async () => {
-    subject = await factory({});
-    hands = new StoreHands(subject);
-    await hands.own();
-  });
-  afterEach(() => subject.close());
-
-  /** Messages of one group, scheduled in this order with these dues. */
-  const queue = async (...offsetsMs: number[]): Promise<DelayedMessage[]> => {
-    const messages = offsetsMs.map((offsetMs) => hands.grouped("g", { deliverAtMs: at(offsetMs) }));
-    for (const message of messages) await hands.schedule(message);
-    return messages;
-  };
-  const lane = laneOf("default", "orders");
-  const released = (message: DelayedMessage, dueMs = message.deliverAtMs) => [{ id: message.id, lane, dueMs }];
-
-  /** Claims and delivers whatever is near until nothing is, and answers the order. */
-  const drain = async (nowMs = at(300 * hour)): Promise<MessageId[]> => {
-    const order: MessageId[] = [];
-    for (let ids = await hands.near(); ids.length > 0; ids = await hands.near()) {
-      const { claimed } = await hands.claim(ids, nowMs);
-      for (const { id } of claimed) {
-        order.push(id);
-        await hands.delivered(id, nowMs);
-      }
-    }
-    return order;
-  };
-  const idsOf = (messages: readonly (DelayedMessage | undefined)[]) => messages.map((message) => message!.id);
-
   describe("message groups", () => {
+    let subject: DelayStoreSubject;
+    let hands: StoreHands;
+    beforeEach(async () => {
+      subject = await factory({});
+      hands = new StoreHands(subject);
+      await hands.own();
+    });
+    afterEach(() => subject.close());
+
+    /** Messages of one group, scheduled in this order with these dues. */
+    const queue = async (...offsetsMs: number[]): Promise<DelayedMessage[]> => {
+      const messages = offsetsMs.map((offsetMs) => hands.grouped("g", { deliverAtMs: at(offsetMs) }));
+      for (const message of messages) await hands.schedule(message);
+      return messages;
+    };
+    const lane = laneOf("default", "orders");
+    const released = (message: DelayedMessage, dueMs = message.deliverAtMs) => [{ id: message.id, lane, dueMs }];
+
+    /** Claims and delivers whatever is near until nothing is, and answers the order. */
+    const drain = async (nowMs = at(300 * hour)): Promise<MessageId[]> => {
+      const order: MessageId[] = [];
+      for (let ids = await hands.near(); ids.length > 0; ids = await hands.near()) {
+        const { claimed } = await hands.claim(ids, nowMs);
+        for (const { id } of claimed) {
+          order.push(id);
+          await hands.delivered(id, nowMs);
+        }
+      }
+      return order;
+    };
+    const idsOf = (messages: readonly (DelayedMessage | undefined)[]) => messages.map((message) => message!.id);
+
     it("only the head is near and can be claimed; the rest are gone to a claim", async () => {
       const [a, b, c] = (await queue(-3, -2, -1)) as [DelayedMessage, DelayedMessage, DelayedMessage];
       expect(await hands.near()).toEqual([a.id]);

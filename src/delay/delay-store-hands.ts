@@ -221,7 +221,7 @@ export class StoreHands {
 
   // --- the store's own clock ------------------------------------------------------------------------------------
 
-  /** `short` on a clock that the suite can move, `real` where it has to wait. */
+  /** Lets time pass for the store: at once where the subject can move its clock, by waiting where it is real. */
   async pass(ms: number): Promise<void> {
     if (this.subject.advanceMs === undefined) await scheduler.wait(ms);
     else await this.subject.advanceMs(ms);
