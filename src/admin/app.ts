@@ -6,6 +6,7 @@ import { EscapementError } from "../message/errors.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Timers } from "../runtime/timers.ts";
 import { admitRequest } from "./admit-request.ts";
+import { finishClosing } from "./closing.ts";
 import type { HttpContext } from "./http-context.ts";
 import { defaultHttpLimits, type HttpLimits } from "./http-limits.ts";
 import { parseJson, type SafeParse } from "./json-text.ts";
@@ -61,7 +62,7 @@ export const createApp = (options: AppOptions): FastifyInstance => {
     http: {
       maxHeaderSize: limits.headerBytesMax,
       headersTimeout: limits.receiveTimeoutMs,
-      connectionsCheckingInterval: Math.max(1, limits.receiveTimeoutMs / 8),
+      connectionsCheckingInterval: Math.ceil(limits.receiveTimeoutMs / 8),
     },
     frameworkErrors: handleError,
     clientErrorHandler: answerBrokenRequest,
@@ -69,7 +70,9 @@ export const createApp = (options: AppOptions): FastifyInstance => {
   app.server.maxConnections = limits.connectionsMax;
   app.setValidatorCompiler(() => () => true);
   app.setErrorHandler(handleError);
-  app.addHook("onClose", async () => patience.close());
+  app.addHook("preClose", async () => {
+    if (app.server.listening) finishClosing(app.server, options.timers, limits.closeGraceMs);
+  });
 
   const safeParse = safeParseOf(app);
   app.removeAllContentTypeParsers();

@@ -1,5 +1,3 @@
-import { limits } from "../message/message.ts";
-
 /** What one HTTP peer may ask of this process. Each limit stands with its reason; tests make them small. */
 export type HttpLimits = {
   readonly requestBytesMax: number;
@@ -12,6 +10,7 @@ export type HttpLimits = {
   readonly streamTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly keepAliveTimeoutMs: number;
+  readonly closeGraceMs: number;
   readonly connectionsMax: number;
   readonly inFlightRequestsMax: number;
   readonly inFlightBytesMax: number;
@@ -38,12 +37,11 @@ export const defaultHttpLimits: HttpLimits = {
   idleTimeoutMs: 60_000,
   /** Longer than the 60 s after which common load balancers drop idle connections, so that they close first. */
   keepAliveTimeoutMs: 65_000,
+  /** When the process stops, requests under way get this long; streams are cut then. */
+  closeGraceMs: 10_000,
   connectionsMax: 8_192,
   /** At 20,000 requests/s and 5 ms each, 100 are in flight; 2,000 means that the store no longer keeps up. */
   inFlightRequestsMax: 2_000,
   /** Request bytes held at a time. Parsing can take several times as much for a moment, one request at a time. */
   inFlightBytesMax: 128 * mebibyte,
 };
-
-/** What a full item can need at most, for the documentation. */
-export const bodyBytesMax = limits.bodyBytesMax;

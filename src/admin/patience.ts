@@ -13,7 +13,6 @@ export class Patience {
   readonly #sweepMs: number;
   readonly #waits = new Set<Wait>();
   #timer: Timer | undefined;
-  #closed = false;
 
   constructor(timers: Timers, timeoutMs: number) {
     this.#timers = timers;
@@ -24,20 +23,14 @@ export class Patience {
   begin(giveUp: () => void): Wait {
     const wait = new Wait(giveUp, this.#waits);
     this.#waits.add(wait);
-    if (this.#timer === undefined && !this.#closed) this.#timer = this.#timers.after(this.#sweepMs, this.#sweep);
+    if (this.#timer === undefined) this.#timer = this.#timers.after(this.#sweepMs, this.#sweep);
     return wait;
-  }
-
-  close(): void {
-    this.#closed = true;
-    this.#timer?.cancel();
-    this.#timer = undefined;
   }
 
   readonly #sweep = (): void => {
     this.#timer = undefined;
     for (const wait of [...this.#waits]) wait.met(sweepsAllowed);
-    if (this.#waits.size > 0 && !this.#closed) this.#timer = this.#timers.after(this.#sweepMs, this.#sweep);
+    if (this.#waits.size > 0) this.#timer = this.#timers.after(this.#sweepMs, this.#sweep);
   };
 }
 
