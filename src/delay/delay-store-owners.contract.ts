@@ -18,7 +18,7 @@ export const delayStoreOwnersContract = (factory: DelayStoreFactory): void => {
     afterEach(() => subject.close());
 
     // Short where a real clock must run it out; a real store's answer must fit in between.
-    const shortMs = durationMs(300);
+    const shortMs = durationMs(500);
     const acquire = (owner: string, leaseMs = longLeaseMs) => hands.store.acquire(hands.shard, owner, leaseMs);
     const renew = async (epoch: number, owner: string, leaseMs = longLeaseMs) =>
       (await hands.store.renew([{ shard: hands.shard, epoch }], owner, leaseMs))[0];
