@@ -213,19 +213,18 @@ export const createSession = (options: SessionOptions): Session => {
       return new Promise((resolve) => {
         const of = client;
         const connectedAtStart = isConnected(of);
+        let settled = false;
         const settle = (reply: Reply) => {
+          settled = true;
           timer.cancel();
           unaryCalls.delete(cancel);
           resolve(reply);
         };
         const call = of.makeUnaryRequest(method, asIs, asIs, request, headers(timeoutMs), (error, body) => {
-          if (error === null) {
-            heard();
-            return settle({ ok: true, body: body as Buffer });
-          }
-          const failure = failureOf(error, call.getPeer());
-          if (failure.reachedProxy) heard();
-          settle({ ok: false, failure });
+          if (settled) return; // our own cancel comes back as an error, which is no sign of life
+          if (error !== null) return settle({ ok: false, failure: failureOf(error, call.getPeer()) });
+          heard();
+          settle({ ok: true, body: body as Buffer });
         });
         const cancel = () => {
           settle({ ok: false, failure: { ...closedFailure, reachedProxy: true } });
