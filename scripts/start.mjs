@@ -9,6 +9,7 @@ import { install, nodeBinary, root } from "./install.mjs";
 import { startServices } from "./services.mjs";
 
 const demoTopic = "demo";
+const demoGroup = "demo-consumer";
 
 const say = (line) => console.error(line);
 
@@ -21,12 +22,14 @@ const environment = async () => {
   if (services.rocketmq) {
     env.ROCKETMQ_ENDPOINT = services.rocketmq.endpoint;
     env.ROCKETMQ_ADMIN ??= services.rocketmq.broker;
-    // Before the server asks for it: the proxy remembers a miss for 20 s.
-    const made = spawnSync(nodeBinary, [join(root, "src/cli/main.ts"), "topics", "create", demoTopic], {
-      env,
-      encoding: "utf8",
-    });
-    if (made.status !== 0) say(`Topic ${demoTopic} could not be created: ${made.stderr.trim()}`);
+    // Before anybody asks for them: the proxy remembers a miss for 20 s.
+    for (const thing of [
+      ["topics", "create", demoTopic],
+      ["groups", "create", demoGroup],
+    ]) {
+      const made = spawnSync(nodeBinary, [join(root, "src/cli/main.ts"), ...thing], { env, encoding: "utf8" });
+      if (made.status !== 0) say(`escapement ${thing.join(" ")} failed: ${made.stderr.trim()}`);
+    }
   }
   return env;
 };

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
 import { addCancel } from "./commands/cancel.ts";
 import { addGet } from "./commands/get.ts";
+import { addGroups } from "./commands/groups.ts";
 import { addHealth } from "./commands/health.ts";
 import { addReschedule } from "./commands/reschedule.ts";
 import { addSchedule } from "./commands/schedule.ts";
@@ -70,6 +71,7 @@ const buildProgram = (output: Output): Command => {
   addReschedule(program, output);
   addStats(program, output);
   addTopics(program, output);
+  addGroups(program, output);
   addHealth(program, output);
   return program;
 };

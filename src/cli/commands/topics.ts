@@ -1,14 +1,13 @@
 import { type Command, Option } from "commander";
-import { UsageError } from "../exit-codes.ts";
+import { atEachBroker, type BrokerFlags, brokerOption } from "../brokers.ts";
 import { wholeNumber } from "../flag-values.ts";
 import type { Output } from "../output.ts";
 import type { GlobalFlags } from "../session.ts";
 import { printable } from "../wording.ts";
 
-type CreateFlags = {
+type CreateFlags = BrokerFlags & {
   readonly type: "NORMAL" | "FIFO" | "DELAY" | "TRANSACTION";
   readonly queues: number;
-  readonly broker?: string;
 };
 
 export const addTopics = (program: Command, output: Output): void => {
@@ -29,11 +28,7 @@ export const addTopics = (program: Command, output: Output): void => {
         .default("NORMAL"),
     )
     .option("--queues <n>", "read and write queues, 1 to 1024", wholeNumber(1, 1_024), 8)
-    .addOption(
-      new Option("--broker <host:port>", "the broker's own port, 10911 by default; several with commas").env(
-        "ROCKETMQ_ADMIN",
-      ),
-    )
+    .addOption(brokerOption())
     .addHelpText(
       "after",
       `
@@ -42,17 +37,10 @@ Examples:
   ROCKETMQ_ADMIN=10.0.0.5:10911,10.0.0.6:10911 escapement topics create steps --type FIFO --queues 16`,
     )
     .action(async (name: string, flags: CreateFlags, command: Command) => {
-      const { json, timeout } = command.optsWithGlobals<GlobalFlags>();
-      const brokers = (flags.broker ?? "").split(",").flatMap((part) => part.trim() || []);
-      if (brokers.length === 0) throw new UsageError("Say where: --broker HOST:PORT, or set ROCKETMQ_ADMIN.");
-      // Loaded only here: no other command needs the broker's protocol.
-      const { createRemotingAdmin } = await import("../../adapters/rocketmq/remoting-admin.ts");
-      const { systemTimers } = await import("../../adapters/system/system-time.ts");
-      for (const broker of brokers) {
-        const options = timeout === undefined ? {} : { timeoutMs: timeout };
-        const admin = createRemotingAdmin({ broker, timers: systemTimers, ...options });
-        await admin.createTopic({ name, type: flags.type, queues: flags.queues });
-      }
+      const { json } = command.optsWithGlobals<GlobalFlags>();
+      const brokers = await atEachBroker(flags, command, (admin) =>
+        admin.createTopic({ name, type: flags.type, queues: flags.queues }),
+      );
       const topic = { name, type: flags.type, queues: flags.queues, brokers };
       if (json) output.printJson(topic);
       else output.print(`${printable(name)} is there: ${flags.type}, ${flags.queues} queues, at ${brokers.join(", ")}`);
