@@ -6,11 +6,15 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { startInstance } from "./instance.mjs";
+import { mavenJars } from "./maven-jars.mjs";
 import { findProgram, requireProgram } from "./packages.mjs";
 import { freePort } from "./ports.mjs";
-import { rocketmqJars } from "./rocketmq-jars.mjs";
 import { accepts, remotingRequest, requestCodes } from "./rocketmq-wire.mjs";
 
+export const rocketmqVersion = "5.5.0";
+const artifacts = ["rocketmq-proxy", "rocketmq-namesrv", "rocketmq-tools"].map(
+  (part) => `org.apache.rocketmq:${part}:${rocketmqVersion}`,
+);
 const clusterName = "EscapementCluster";
 const brokerName = "broker-a";
 const knownTopic = "SELF_TEST_TOPIC"; // every broker creates it for itself and announces it
@@ -180,7 +184,7 @@ export const rocketmq = {
     rmSync(join(folder, "store"), { recursive: true, force: true });
   },
   async requirements(say) {
-    return { java: findJava(say), jars: await rocketmqJars(say) };
+    return { java: findJava(say), jars: await mavenJars({ name: `rocketmq-${rocketmqVersion}`, artifacts, say }) };
   },
   commands({ folder, ports, options, requirements }) {
     for (const inside of ["namesrv", "store", "conf"]) mkdirSync(join(folder, inside), { recursive: true });
