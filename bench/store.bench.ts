@@ -41,7 +41,8 @@ const body = randomBytes(Number(options.body));
 const nowMs = epochMs(Date.now());
 
 const admin = new Redis(options.redis);
-const redisInfo = async (name: string): Promise<number> => Number(new RegExp(`^${name}:(\\d+)`, "m").exec(await admin.info())?.[1]);
+const redisInfo = async (name: string): Promise<number> =>
+  Number(new RegExp(`^${name}:(\\d+)`, "m").exec(await admin.info())?.[1]);
 const redisPid = await redisInfo("process_id");
 
 /** User and system time of a process so far, in µs; the kernel counts in ticks of 10 ms. */
@@ -158,7 +159,12 @@ const round = async (fsync: string): Promise<void> => {
         inParallel(dueTogether, async ({ shard, ids }) => {
           const { claimed } = await store.claim(shard, epochs[shard]!, ids, laterMs, 1e9);
           if (claimed.length !== ids.length) throw new Error(`${claimed.length} of ${ids.length} claimed`);
-          await store.settle(shard, epochs[shard]!, claimed.map(({ id }) => ({ kind: "delivered", id })), laterMs);
+          await store.settle(
+            shard,
+            epochs[shard]!,
+            claimed.map(({ id }) => ({ kind: "delivered", id })),
+            laterMs,
+          );
         }),
       ),
     );
