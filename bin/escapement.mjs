@@ -2,6 +2,7 @@
 // Starts the CLI with a Node that runs TypeScript as it is (22.18 or newer): this one, or the one that npm installed.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
+import module from "node:module";
 import { constants } from "node:os";
 import { fileURLToPath } from "node:url";
 
@@ -10,6 +11,9 @@ const installed = fileURLToPath(new URL("../node_modules/node/bin/node", import.
 const [major, minor] = process.versions.node.split(".").map(Number);
 
 if (major > 22 || (major === 22 && minor >= 18)) {
+  // Stripping the types once instead of each time takes the start from 0.25 s to 0.07 s. Beside the code and not in the
+  // common temporary folder, where others could lay code for us; a folder that cannot be written to is no harm.
+  module.enableCompileCache?.(fileURLToPath(new URL("../node_modules/.cache/escapement", import.meta.url)));
   await import(main.href);
 } else if (existsSync(installed)) {
   const child = spawn(installed, [fileURLToPath(main), ...process.argv.slice(2)], { stdio: "inherit" });

@@ -41,8 +41,10 @@ export const withMessageFlags = (command: Command): Command =>
   withTimeFlags(withBodyFlags(command.option("-t, --topic <name>", "an existing topic of yours")))
     .option("-k, --key <name>", "your own name for the message: the same key is one message")
     .addOption(
-      new Option("--on-conflict <what>", "when the key is known: keep the first message, or replace it")
-        .choices(["keep", "replace"]),
+      new Option("--on-conflict <what>", "when the key is known: keep the first message, or replace it").choices([
+        "keep",
+        "replace",
+      ]),
     )
     .option("--tag <tag>", "RocketMQ tag")
     .option("--keys <word>", "RocketMQ message key, to search by; repeat for more", word)

@@ -9,18 +9,29 @@ import { exitCode } from "./exit-codes.ts";
 
 type Format = Parameters<typeof styleText>[0];
 
+/** A terminal, or a file or pipe that has no width. */
+type Stream = NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number };
+
 export type Style = (format: Format, text: string) => string;
 
 /** Redrawn at most this often: often enough to look alive, seldom enough not to cost anything. */
 const progressEveryMs = 100;
 
+/** Where a terminal does not tell its width, or says 0 as some do. */
+const columnsDefault = 80;
+
 export class Output {
   #progressShown = false;
   #progressAtMs = Number.NEGATIVE_INFINITY;
 
-  constructor() {
+  readonly #out: Stream;
+  readonly #err: Stream;
+
+  constructor(out: Stream = process.stdout, err: Stream = process.stderr) {
+    this.#out = out;
+    this.#err = err;
     // The reader of a pipe has left, for example `head`. There is nobody to tell.
-    process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    out.on("error", (error: NodeJS.ErrnoException) => {
       if (error.code === "EPIPE") process.exit(exitCode.outputClosed);
       throw error;
     });
@@ -29,7 +40,7 @@ export class Output {
   /** A result. */
   print(text: string): void {
     this.clearProgress();
-    process.stdout.write(`${text}\n`);
+    this.#out.write(`${text}\n`);
   }
 
   /** A result for a program: one line of JSON. */
@@ -40,12 +51,12 @@ export class Output {
   /** Something for a person, beside the result. */
   tell(text: string): void {
     this.clearProgress();
-    process.stderr.write(`${text}\n`);
+    this.#err.write(`${text}\n`);
   }
 
   /** Text as it is, for the help. */
   write(to: "out" | "err", text: string): void {
-    (to === "out" ? process.stdout : process.stderr).write(text);
+    (to === "out" ? this.#out : this.#err).write(text);
   }
 
   /** Shows where a long command stands, on a terminal; `render` is called only when it is time to draw. */
@@ -53,28 +64,24 @@ export class Output {
     if (!this.showsProgress || this.monotonicMs() - this.#progressAtMs < progressEveryMs) return;
     this.#progressAtMs = this.monotonicMs();
     this.#progressShown = true;
-    process.stderr.write(`\r${render(this.#columns(process.stderr))}\u001b[K`);
+    this.#err.write(`\r${render(this.#err.columns || columnsDefault)}\u001b[K`);
   }
 
   clearProgress(): void {
     if (!this.#progressShown) return;
     this.#progressShown = false;
-    process.stderr.write("\r\u001b[K");
+    this.#err.write("\r\u001b[K");
   }
 
   get showsProgress(): boolean {
-    return process.stderr.isTTY === true && process.env.TERM !== "dumb";
+    return this.#err.isTTY === true && process.env.TERM !== "dumb";
   }
 
   /** Colours for what goes to stdout. */
-  readonly style: Style = (format, text) => styleText(format, text, { stream: process.stdout });
+  readonly style: Style = (format, text) => styleText(format, text, { stream: this.#out });
 
   /** Colours for what goes to stderr. */
-  readonly styleErr: Style = (format, text) => styleText(format, text, { stream: process.stderr });
-
-  get columns(): number {
-    return this.#columns(process.stdout);
-  }
+  readonly styleErr: Style = (format, text) => styleText(format, text, { stream: this.#err });
 
   nowMs(): number {
     return Date.now();
@@ -82,10 +89,5 @@ export class Output {
 
   monotonicMs(): number {
     return performance.now();
-  }
-
-  #columns(stream: NodeJS.WriteStream): number {
-    // A stream that is no terminal has no columns, and some terminals say 0.
-    return stream.columns || 100;
   }
 }

@@ -29,11 +29,13 @@ export const duration = (ms: number): string => {
     ["min", 60_000],
     ["s", 1_000],
   ];
-  const first = units.findIndex(([, size]) => ms >= size);
+  // In whole seconds from here on, so that 59 min 59.9 s is an hour and not 60 minutes.
+  const wholeMs = Math.round(ms / 1_000) * 1_000;
+  const first = units.findIndex(([, size]) => wholeMs >= size);
   const [name, size] = units[first]!;
   const next = units[first + 1];
-  if (next === undefined) return `${Math.round(ms / size)} ${name}`;
-  const inNext = Math.round(ms / next[1]);
+  if (next === undefined) return `${Math.round(wholeMs / size)} ${name}`;
+  const inNext = Math.round(wholeMs / next[1]);
   const perUnit = size / next[1];
   const [whole, rest] = [Math.floor(inNext / perUnit), inNext % perUnit];
   return rest === 0 ? `${whole} ${name}` : `${whole} ${name} ${rest} ${next[0]}`;

@@ -12,7 +12,8 @@ import { apiError, type Transport } from "./transport.ts";
  * one. Results are handed out as the caller asks for them; a caller that stops asking stops the reading.
  *
  * Order: messages of one message group keep the order of the source. A batch that shares a group with an earlier batch
- * still under way waits for it; all others run side by side.
+ * still under way waits for it; all others run side by side. Only an item that the server refused for the moment, and
+ * took when it was sent again, comes after what was in its request.
  */
 
 export type BatchOptions = {
