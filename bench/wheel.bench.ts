@@ -227,6 +227,7 @@ function take(set: NearSet, nowMs: number, max: number, then: (handle: number) =
   return max;
 }
 
+const settled = () => new Promise<void>((resolve) => setTimeout(resolve, 10));
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 /** Runs short pieces of work, a turn of the event loop each, and prints the longest piece and the longest delay of the loop. */
@@ -235,6 +236,7 @@ async function pauses(name: string, work: Iterable<void>): Promise<void> {
   await nextTurn();
   const loopDelay = monitorEventLoopDelay({ resolution: 1 });
   loopDelay.enable();
+  await settled(); // a delay is seen only between two samples
   const pieceMs: number[] = [];
   const iterator = work[Symbol.iterator]();
   for (;;) {
@@ -244,6 +246,7 @@ async function pauses(name: string, work: Iterable<void>): Promise<void> {
     await nextTurn();
     if (done) break;
   }
+  await settled();
   loopDelay.disable();
   const longest = Math.max(...pieceMs).toFixed(1);
   const delay = (loopDelay.max / 1e6).toFixed(1);

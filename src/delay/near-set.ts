@@ -93,7 +93,7 @@ export class NearSet implements NearWindow {
       this.#slab[at + laneWord] = lane;
       this.#slab[at + shardWord] = shard;
       this.#countIn(at);
-      if (this.#wheel.dueOf(present) === dueMs) return "same";
+      if (this.#wheel.isDueAt(present, dueMs)) return "same";
       this.#wheel.move(present, dueMs);
       return "moved";
     }

@@ -121,6 +121,11 @@ export class TimingWheel {
     return this.#dues[(firstEntry + handle) * 2 + 1] as number;
   }
 
+  /** As comparing with `dueOf`, which may have to box its answer. */
+  isDueAt(handle: number, dueMs: number): boolean {
+    return this.#dues[(firstEntry + handle) * 2 + 1] === dueMs;
+  }
+
   /** A handle may wait once; use `move` to give it another due. */
   insert(handle: number, dueMs: number): void {
     if (!Number.isSafeInteger(dueMs)) throw new RangeError(`dueMs is ${dueMs}; it must be whole ms`);
