@@ -2,10 +2,10 @@ import type { TopicDirectory, TopicLookup } from "../../ingest/topic-directory.p
 import { topicPattern } from "../../message/message.ts";
 import { code, decodeRoute, encodeQueryRoute, method } from "./protocol.ts";
 import { createSession, type SessionOptions } from "./session.ts";
+import { createTopicCache } from "./topic-cache.ts";
 
 /**
- * Asks the proxy which topics exist and what they take, and remembers the answers for a while: every accepted message
- * asks.
+ * Asks the proxy which topics exist and what they take; topic-cache.ts remembers the answers.
  *
  * A topic that is created after somebody asked for it stays missing for 20 to 40 s: the proxy remembers its own miss
  * that long, and nothing we could send makes it look again. So create topics first.
@@ -17,16 +17,8 @@ export type RocketmqTopicDirectoryOptions = Omit<SessionOptions, "idleMs"> & {
   readonly timeoutMs?: number;
 };
 
-/** After this an answer is still given, and asked for again behind the back of whoever got it. */
-const freshMs = 30_000;
-/** After this it is not given any more. */
-const staleMs = 300_000;
-const missingMs = 1_000;
-/** Names come from requests, so their number must not grow without end. */
-const rememberedMax = 10_000;
+/** As in the sink: a connection that something on the way has forgotten would cost a timeout. */
 const idleMs = 60_000;
-
-type Remembered = { readonly lookup: TopicLookup; readonly atMs: number };
 
 const missing: TopicLookup = { outcome: "missing" };
 const unreachable: TopicLookup = { outcome: "unreachable" };
@@ -34,49 +26,14 @@ const unreachable: TopicLookup = { outcome: "unreachable" };
 export const createRocketmqTopicDirectory = (options: RocketmqTopicDirectoryOptions): RocketmqTopicDirectory => {
   const { clock, timeoutMs = 1_000 } = options;
   const session = createSession({ ...options, idleMs });
-  const remembered = new Map<string, Remembered>();
-  const asking = new Map<string, Promise<TopicLookup>>();
-
-  const remember = (topic: string, lookup: TopicLookup): void => {
-    remembered.delete(topic); // so that the oldest answer stands first
-    if (remembered.size >= rememberedMax) remembered.delete(remembered.keys().next().value!);
-    remembered.set(topic, { lookup, atMs: clock.monotonicMs() });
-  };
-
-  const query = async (topic: string): Promise<TopicLookup> => {
+  const cache = createTopicCache(async (topic) => {
     const reply = await session.unary(method.queryRoute, encodeQueryRoute(topic), timeoutMs);
     return reply.ok ? readRoute(reply.body) : unreachable;
-  };
-
-  /** One question at a time for a topic, however many ask. */
-  const ask = (topic: string): Promise<TopicLookup> => {
-    const present = asking.get(topic);
-    if (present !== undefined) return present;
-    const asked = query(topic).then((lookup) => {
-      asking.delete(topic);
-      // While the proxy is away, the last thing it said about an existing topic stays true enough.
-      if (lookup.outcome !== "unreachable") remember(topic, lookup);
-      return lookup;
-    });
-    asking.set(topic, asked);
-    return asked;
-  };
-
+  }, clock);
   return {
-    async lookUp(topic) {
-      if (!topicPattern.test(topic)) return missing;
-      const known = remembered.get(topic);
-      if (known === undefined) return ask(topic);
-      const ageMs = clock.monotonicMs() - known.atMs;
-      const exists = known.lookup.outcome === "exists";
-      if (ageMs <= (exists ? freshMs : missingMs)) return known.lookup;
-      if (!exists || ageMs > staleMs) return ask(topic);
-      void ask(topic);
-      return known.lookup;
-    },
-    async close() {
-      session.close();
-    },
+    // An illegal name, once asked for, costs other clients of the protocol their session; and no broker can have it.
+    lookUp: async (topic) => (topicPattern.test(topic) ? cache.lookUp(topic) : missing),
+    close: async () => session.close(),
   };
 };
 
