@@ -30,6 +30,7 @@ export class RedisConnection {
   readonly waitReplicas: number;
   readonly #waitReplicasMs: number;
   readonly #client: Redis | Cluster;
+  #lastTrouble: EscapementError | undefined;
   #isClosed = false;
 
   constructor(address: RedisAddress, options: RedisConnectionOptions = {}) {
@@ -51,7 +52,10 @@ export class RedisConnection {
           slotsRefreshTimeout: options.connectTimeoutMs ?? 5_000,
         })
       : new Redis({ ...common, ...address.nodes[0]!, lazyConnect: true, retryStrategy: reconnectAfterMs });
-    this.#client.on("error", () => {}); // every failed command says it too, with a code
+    // Every failed command says it too. Kept for `open`, whose own error is only "closed" where a password was wrong.
+    this.#client.on("error", (error) => {
+      this.#lastTrouble = redisFailure(error);
+    });
   }
 
   async open(): Promise<void> {
@@ -59,7 +63,8 @@ export class RedisConnection {
       await this.#client.connect();
     } catch (error) {
       this.close();
-      throw redisFailure(error);
+      const failure = redisFailure(error);
+      throw failure.code === "store_unavailable" ? (this.#lastTrouble ?? failure) : failure;
     }
   }
 

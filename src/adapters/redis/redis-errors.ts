@@ -6,6 +6,10 @@ import { EscapementError } from "../../message/errors.ts";
  */
 export const redisFailure = (error: unknown): EscapementError => {
   if (error instanceof EscapementError) return error;
+  // Of a Cluster that cannot be reached, the last node's answer says why.
+  if (error instanceof Error && "lastNodeError" in error && error.lastNodeError instanceof Error) {
+    return redisFailure(error.lastNodeError);
+  }
   const text = error instanceof Error ? error.message : "";
   const word = /^[A-Z]{3,}(?= |$)/.exec(text)?.[0];
   if (word === undefined) return unavailable(reasonOf(error, text));
