@@ -61,14 +61,14 @@ export const errorOf = (error: unknown): EscapementError => {
   if (isEscapementError(error)) return error;
   const { code, statusCode } = error as Partial<FastifyError>;
   const mapped = code === undefined ? undefined : fastifyErrors[code];
-  if (mapped !== undefined) return new EscapementError(mapped.code, mapped.detail);
+  if (mapped !== undefined) return new EscapementError(mapped.code, mapped.detail, mapped);
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return new EscapementError("invalid_request", "The request cannot be understood.");
   }
   return new EscapementError("internal", errorTable.internal.title);
 };
 
-type Mapped = { readonly code: ErrorCode; readonly detail: string };
+type Mapped = { readonly code: ErrorCode; readonly detail: string; readonly field?: string };
 
 const fastifyErrors: Readonly<Record<string, Mapped>> = {
   FST_ERR_CTP_INVALID_MEDIA_TYPE: {
@@ -80,7 +80,11 @@ const fastifyErrors: Readonly<Record<string, Mapped>> = {
     detail: "The request's Content-Length is not the length of its body.",
   },
   FST_ERR_BAD_URL: { code: "invalid_request", detail: "The path is not a valid URL." },
-  FST_ERR_MAX_PARAM_LENGTH: { code: "invalid_id", detail: "The id must be the UUID that schedule answered." },
+  FST_ERR_MAX_PARAM_LENGTH: {
+    code: "invalid_id",
+    detail: "The id must be the UUID that schedule answered.",
+    field: "id",
+  },
   // The peer went away while it was sending; nobody reads this.
   ECONNRESET: { code: "invalid_request", detail: "The request was not sent to its end." },
 };

@@ -89,8 +89,8 @@ export class RememberingIntake implements Intake {
 
   async reschedule(ref: MessageRef, request: unknown, tenant: string): Promise<MessageReply> {
     await this.#open();
-    const kept = this.#find(ref, tenant);
     const change = admitReschedule(request, { nowMs: testNowMs });
+    const kept = this.#find(ref, tenant);
     kept.message = { ...kept.message, deliverAtMs: change.deliverAtMs };
     this.changes++;
     return replyOf(kept);

@@ -1,7 +1,7 @@
 import { EscapementError } from "../message/errors.ts";
 import { groupTail, idOfKey, type MessageId, parseMessageId, timeOrderedId } from "../message/id.ts";
-import { type DelayedMessage, limits } from "../message/message.ts";
-import { day, type EpochMs, epochMs, epochMsMax } from "../message/time.ts";
+import { type DelayedMessage, limits, type RetryOptions } from "../message/message.ts";
+import type { EpochMs } from "../message/time.ts";
 import type { Random } from "../runtime/random.ts";
 import type { RescheduleRequest, ScheduleRequest } from "../wire/http.ts";
 import {
@@ -15,8 +15,8 @@ import {
   retryOf,
 } from "./admit-fields.ts";
 import { invalidField, isBlank, kindOf, shownName, textBytes, wrongType } from "./admit-text.ts";
+import { dueOf, expiryOf } from "./admit-times.ts";
 import type { MessageRef } from "./intake.port.ts";
-import { looksLikeInstant, parseDuration, parseInstant } from "./parse-time.ts";
 
 /**
  * Decides whether a message may come in. Pure: the request, the time and chance are arguments. Nothing is stored
@@ -76,29 +76,42 @@ export const admitSchedule = (request: unknown, context: AdmitContext): Admitted
   for (const name of Object.keys(given)) {
     if (!scheduleFields.has(name)) throw unknownField(name, scheduleFields);
   }
-  return admitMessage(
-    {
-      topic: given.topic,
-      body: bodyOf(given.body, given.bodyBase64) ?? missing("body", "give the text as body or the bytes as bodyBase64"),
-      tag: given.tag,
-      keys: given.keys,
-      properties: given.properties === undefined ? undefined : propertiesOf(given.properties),
-      messageGroup: given.messageGroup,
-      deliverAt: given.deliverAt,
-      delay: given.delay,
-      key: given.key,
-      onConflict: given.onConflict,
-      expireAfter: given.expireAfter,
-      retry: given.retry,
-      waitForTopic: given.waitForTopic,
-    },
+  const head = checkHead(
+    given,
+    given.properties === undefined ? noProperties : propertiesOf(given.properties),
     context,
   );
+  // The body comes last, because it is what costs.
+  const body = bodyOf(given.body, given.bodyBase64);
+  return assemble(head, body ?? missing("body", "give the text as body or the bytes as bodyBase64"), context);
 };
 
-/** The rules themselves, for any door. */
+/** The rules themselves, for doors whose bodies are bytes. */
 export const admitMessage = (fields: MessageFields, context: AdmitContext): Admitted => {
-  const { tenant, nowMs, random, options } = context;
+  const head = checkHead(fields, fields.properties ?? noProperties, context);
+  checkBody(fields.body, "body");
+  return assemble(head, fields.body, context);
+};
+
+type Head = {
+  readonly topic: string;
+  readonly tag: string | undefined;
+  readonly keys: readonly string[];
+  readonly properties: ReadonlyMap<string, string>;
+  readonly messageGroup: string | undefined;
+  readonly key: string | undefined;
+  readonly onConflict: "keep" | "replace" | undefined;
+  readonly deliverAtMs: EpochMs;
+  readonly expireAtMs: EpochMs | undefined;
+  readonly retry: RetryOptions | undefined;
+  readonly waitForTopic: boolean;
+};
+
+const checkHead = (
+  fields: Omit<MessageFields, "topic" | "body" | "properties"> & { readonly topic?: unknown },
+  properties: ReadonlyMap<string, string>,
+  { nowMs, options }: AdmitContext,
+): Head => {
   const topic =
     fields.topic === undefined ? missing("topic", "name the topic to deliver to") : checkTopic(fields.topic);
   if (options?.ownTopics?.has(topic)) {
@@ -106,14 +119,15 @@ export const admitMessage = (fields: MessageFields, context: AdmitContext): Admi
       field: "topic",
     });
   }
-  const deliverAtMs = dueOf(fields.deliverAt, fields.delay, nowMs, options);
+  const deliverAtMs = dueOf(fields.deliverAt, fields.delay, nowMs, options?.textNumbers);
   const expireAtMs =
-    fields.expireAfter === undefined ? undefined : expiryOf(fields.expireAfter, deliverAtMs, nowMs, options);
+    fields.expireAfter === undefined
+      ? undefined
+      : expiryOf(fields.expireAfter, deliverAtMs, nowMs, options?.textNumbers);
 
   let headBytes = 0;
   if (fields.tag !== undefined) headBytes += checkTag(fields.tag);
   if (fields.keys !== undefined) headBytes += checkKeys(fields.keys);
-  const properties = fields.properties ?? noProperties;
   checkProperties(properties, headBytes);
 
   const messageGroup = fields.messageGroup === undefined ? undefined : groupOf(fields.messageGroup);
@@ -122,38 +136,56 @@ export const admitMessage = (fields: MessageFields, context: AdmitContext): Admi
   if (fields.waitForTopic !== undefined && typeof fields.waitForTopic !== "boolean") {
     throw wrongType("waitForTopic", "true or false", fields.waitForTopic);
   }
-  const retry = fields.retry === undefined ? undefined : retryOf(fields.retry);
-  checkBody(fields.body, "body");
+  return {
+    topic,
+    tag: fields.tag as string | undefined,
+    keys: (fields.keys as readonly string[] | undefined) ?? noKeys,
+    properties,
+    messageGroup,
+    key,
+    onConflict,
+    deliverAtMs,
+    expireAtMs,
+    retry: fields.retry === undefined ? undefined : retryOf(fields.retry),
+    waitForTopic: fields.waitForTopic === true,
+  };
+};
 
+const assemble = (head: Head, body: Buffer, { tenant, nowMs, random, tail }: AdmitContext): Admitted => {
+  const { topic, tag, keys, properties, messageGroup, key, deliverAtMs, expireAtMs, retry } = head;
   const id =
     key === undefined
       ? timeOrderedId(
           nowMs,
           random.bytes(idRandomness),
-          messageGroup === undefined ? context.tail : groupTail(tenant, messageGroup),
+          messageGroup === undefined ? tail : groupTail(tenant, messageGroup),
         )
       : idOfKey(tenant, key, messageGroup);
+  const message: Mutable<DelayedMessage> = {
+    id,
+    tenant,
+    topic,
+    keys,
+    properties,
+    body,
+    deliverAtMs,
+    acceptedAtMs: nowMs,
+    attempt: 0,
+  };
+  if (key !== undefined) message.key = key;
+  if (tag !== undefined) message.tag = tag;
+  if (messageGroup !== undefined) message.messageGroup = messageGroup;
+  if (expireAtMs !== undefined) message.expireAtMs = expireAtMs;
+  if (retry !== undefined) message.retry = retry;
   return {
-    message: {
-      id,
-      tenant,
-      ...(key === undefined ? undefined : { key }),
-      topic,
-      ...(fields.tag === undefined ? undefined : { tag: fields.tag as string }),
-      keys: (fields.keys as readonly string[] | undefined) ?? noKeys,
-      properties,
-      ...(messageGroup === undefined ? undefined : { messageGroup }),
-      body: fields.body,
-      deliverAtMs,
-      ...(expireAtMs === undefined ? undefined : { expireAtMs }),
-      acceptedAtMs: nowMs,
-      ...(retry === undefined ? undefined : { retry }),
-      attempt: 0,
-    },
-    onConflict,
-    waitForTopic: fields.waitForTopic === true,
+    message,
+    onConflict: head.onConflict,
+    waitForTopic: head.waitForTopic,
   };
 };
+
+/** While it is put together. */
+type Mutable<T> = { -readonly [Name in keyof T]: T[Name] };
 
 export type AdmittedReschedule = {
   readonly deliverAtMs: EpochMs;
@@ -173,7 +205,7 @@ export const admitReschedule = (
     if (!rescheduleFields.has(name)) throw unknownField(name, rescheduleFields);
   }
   const { nowMs, options } = context;
-  const deliverAtMs = dueOf(given.deliverAt, given.delay, nowMs, options);
+  const deliverAtMs = dueOf(given.deliverAt, given.delay, nowMs, options?.textNumbers);
   const expireAfter = given.expireAfter;
   const body = bodyOf(given.body, given.bodyBase64);
   const properties = given.properties === undefined ? undefined : propertiesOf(given.properties);
@@ -184,7 +216,7 @@ export const admitReschedule = (
     deliverAtMs,
     ...(expireAfter === undefined
       ? undefined
-      : { expireAtMs: expireAfter === null ? null : expiryOf(expireAfter, deliverAtMs, nowMs, options) }),
+      : { expireAtMs: expireAfter === null ? null : expiryOf(expireAfter, deliverAtMs, nowMs, options?.textNumbers) }),
     ...(body === undefined ? undefined : { body }),
     ...(properties === undefined ? undefined : { properties }),
   };
@@ -204,68 +236,6 @@ export const admitRef = (ref: MessageRef, tenant: string): MessageId => {
 };
 
 // --- the single fields ----------------------------------------------------------------------------------------
-
-const dueOf = (deliverAt: unknown, delay: unknown, nowMs: EpochMs, options: AdmitOptions | undefined): EpochMs => {
-  if (deliverAt === undefined && delay === undefined) {
-    throw new EscapementError(
-      "time_missing",
-      "Say when to deliver: give deliverAt (an instant) or delay (a duration).",
-      {
-        field: "deliverAt",
-      },
-    );
-  }
-  if (deliverAt !== undefined && delay !== undefined) {
-    throw new EscapementError("time_ambiguous", "Give deliverAt or delay, not both.", { field: "delay" });
-  }
-  const field = deliverAt === undefined ? "delay" : "deliverAt";
-  const dueMs =
-    deliverAt === undefined
-      ? nowMs + parseDuration(numberFromText(delay, options), field)
-      : parseInstant(numberFromText(deliverAt, options), field);
-  if (dueMs - nowMs > limits.delayDaysMax * day) {
-    const days = Math.ceil((dueMs - nowMs) / day);
-    throw new EscapementError("delay_too_long", `${field} is ${days} days away, ${limits.delayDaysMax} are allowed.`, {
-      field,
-    });
-  }
-  return epochMs(dueMs);
-};
-
-/** Counted from the due time when a duration. A message that could never be delivered in time is a mistake. */
-const expiryOf = (
-  expireAfter: unknown,
-  deliverAtMs: EpochMs,
-  nowMs: EpochMs,
-  options: AdmitOptions | undefined,
-): EpochMs => {
-  const field = "expireAfter";
-  const value = numberFromText(expireAfter, options);
-  const expireAtMs =
-    typeof value === "string" && looksLikeInstant(value)
-      ? parseInstant(value, field)
-      : epochMs(Math.min(deliverAtMs + parseDuration(value, field), epochMsMax));
-  if (expireAtMs <= deliverAtMs || expireAtMs <= nowMs) {
-    throw new EscapementError(
-      "expires_before_due",
-      "expireAfter ends before the message could be delivered; make it longer or leave it out.",
-      { field },
-    );
-  }
-  return expireAtMs;
-};
-
-const numberFromText = (value: unknown, options: AdmitOptions | undefined): unknown =>
-  options?.textNumbers === true && typeof value === "string" && isPlainNumber(value) ? Number(value) : value;
-
-const isPlainNumber = (text: string): boolean => {
-  if (text.length === 0 || text.length > 15) return false;
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i);
-    if (code < 0x30 || code > 0x39) return false;
-  }
-  return true;
-};
 
 const keyOf = (key: unknown): string => {
   textBytes(key, "key", limits.keyBytesMax);
