@@ -12,6 +12,7 @@ import type { TopicDirectory, TopicMemory } from "./ingest/topic-directory.port.
 import { TopicGate } from "./ingest/topic-gate.ts";
 import { TopicReceiver } from "./ingest/topic-receiver.ts";
 import type { TopicSource } from "./ingest/topic-source.port.ts";
+import { EscapementError } from "./message/errors.ts";
 import type { DurationMs } from "./message/time.ts";
 import { formatInstant } from "./message/time.ts";
 import { CheckedClock, type MachineClock } from "./runtime/clock.ts";
@@ -189,6 +190,9 @@ export class Service implements Overview {
       },
     });
     await this.#check();
+    const problem = this.#health.problem("store");
+    // Better not to start than to accept what may be lost; a running process stops accepting instead.
+    if (problem !== undefined) throw new EscapementError("store_refusing", problem.detail);
     await this.#topics.load();
     await this.#keeper.runOnce();
     const { checks, keeper, loader, ticker, receivers } = this.#loops;
@@ -276,6 +280,18 @@ export class Service implements Overview {
   // --- checks ---------------------------------------------------------------------------------------------------
 
   #rotateAtMs = 0;
+  readonly #warned = new Set<string>();
+
+  /** Each warning once, not once a second. */
+  #logWarnings(warnings: readonly string[]): void {
+    for (const warning of warnings) {
+      // Numbers change from second to second; the same sentence with others is not news.
+      const kind = warning.replace(/\d+/g, "n");
+      if (this.#warned.has(kind)) continue;
+      this.#warned.add(kind);
+      this.#parts.log.warn({ warning }, "store");
+    }
+  }
 
   async #check(): Promise<number> {
     const clock = this.#clock;
@@ -292,6 +308,7 @@ export class Service implements Overview {
         check.problems.length === 0 ? undefined : check.problems.join("; "),
       );
       this.#health.report("store connection", "store_unavailable", undefined);
+      this.#logWarnings(check.warnings);
     } catch (error) {
       const detail = error instanceof Error ? error.message : String(error);
       this.#health.report("store connection", "store_unavailable", detail);
