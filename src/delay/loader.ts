@@ -1,5 +1,6 @@
 import { type EpochMs, epochMs } from "../message/time.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { reach } from "../runtime/failpoint.ts";
 import type { DelayStore, NearPage } from "./delay-store.port.ts";
 import { nearWindowMs } from "./near-window.port.ts";
 
@@ -138,6 +139,7 @@ export class Loader {
     for (let i = 0; i < page.ids.length; i++) {
       if (!this.#options.offer(page.ids.bytes, i * 16, page.lanes[i]!, shard, page.dueMs[i]!)) return false;
     }
+    if (page.ids.length > 0) reach("loaded");
     return true;
   }
 }

@@ -1,6 +1,7 @@
 import { isEscapementError } from "../message/errors.ts";
 import { type DurationMs, epochMs } from "../message/time.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { reach } from "../runtime/failpoint.ts";
 import type { Log } from "../runtime/log.ts";
 import { assign } from "./assignment.ts";
 import type { DelayStore } from "./delay-store.port.ts";
@@ -110,6 +111,7 @@ export class ShardKeeper implements Leases {
     if (leases.length === 0) return;
     const startedMs = clock.monotonicMs();
     const renewed = await store.renew(leases, node, leaseMs);
+    reach("renewed");
     leases.forEach(({ shard, epoch }, i) => {
       const held = this.#held.get(shard);
       if (held?.epoch !== epoch) return;
@@ -130,6 +132,7 @@ export class ShardKeeper implements Leases {
     const result = await store.acquire(shard, node, leaseMs);
     if (result.outcome === "held") return;
     const { epoch } = result;
+    reach("taking");
     try {
       let recovered = 0;
       for (;;) {
@@ -161,6 +164,7 @@ export class ShardKeeper implements Leases {
     if (this.#held.get(shard) !== held) return;
     this.#held.delete(shard);
     worker.lost(shard);
+    reach("handing-over");
     try {
       await store.release(shard, held.epoch, node);
       log.debug({ shard, epoch: held.epoch }, "shard handed over");

@@ -12,6 +12,7 @@ import { idBytes, idIntoBytes } from "../message/id.ts";
 import { IdList } from "../message/id-list.ts";
 import type { DelayedMessage } from "../message/message.ts";
 import type { CheckedClock } from "../runtime/clock.ts";
+import { reach } from "../runtime/failpoint.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Random } from "../runtime/random.ts";
 import type { Timers } from "../runtime/timers.ts";
@@ -240,6 +241,7 @@ export class Dispatcher implements ShardWorker {
     } finally {
       this.#claims--;
     }
+    reach("claimed");
     if (result !== undefined) this.#sortOut(shard, owned, ids, handles, result);
     wake();
   }

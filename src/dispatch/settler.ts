@@ -1,6 +1,7 @@
 import { type DelayStore, type Outcome, type Released, settleOutcomesMax } from "../delay/delay-store.port.ts";
 import { isEscapementError } from "../message/errors.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { reach } from "../runtime/failpoint.ts";
 import type { Log } from "../runtime/log.ts";
 import { sleep, type Timer, type Timers } from "../runtime/timers.ts";
 
@@ -77,7 +78,9 @@ export class Settler {
     const outcomes = batch.map((entry) => entry.outcome);
     for (let failures = 0; ; failures++) {
       try {
+        reach("before-settle");
         const { released } = await store.settle(shard, epoch, outcomes, clock.nowMs());
+        reach("settled");
         onSettled(batch, released);
         return;
       } catch (error) {

@@ -1,4 +1,5 @@
 import type { DelayedMessage } from "../message/message.ts";
+import { reach } from "../runtime/failpoint.ts";
 import type { Timer, Timers } from "../runtime/timers.ts";
 import { type SendResult, type Sink, sendBytesMax, sendMessagesMax } from "./sink.port.ts";
 
@@ -128,6 +129,7 @@ export class TopicSender {
       this.#options.topic,
       batch.map((item) => item.message),
     );
+    reach("sent");
     this.#options.onResults(batch, results);
   }
 }

@@ -8,6 +8,7 @@ import { EscapementError } from "../message/errors.ts";
 import { shardOf } from "../message/id.ts";
 import type { EpochMs } from "../message/time.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { reach } from "../runtime/failpoint.ts";
 import type { Random } from "../runtime/random.ts";
 import type { Timer, Timers } from "../runtime/timers.ts";
 
@@ -124,6 +125,7 @@ export class GroupCommit {
     try {
       const items = entries.map((entry) => entry.item);
       const results = await this.#options.store.schedule(shard, items, this.#options.clock.nowMs());
+      reach("schedule-stored");
       entries.forEach((entry, i) => {
         entry.resolve(results[i]!);
       });

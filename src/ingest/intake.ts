@@ -5,6 +5,7 @@ import { idBytes, idIntoBytes, laneOf, type MessageId, shardOf } from "../messag
 import type { DelayedMessage } from "../message/message.ts";
 import { type EpochMs, epochMs, formatInstant } from "../message/time.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { reach } from "../runtime/failpoint.ts";
 import type { Random } from "../runtime/random.ts";
 import type { BatchItemReply, DeadPage, MessageDetails, MessageReply } from "../wire/http.ts";
 import { problemOf } from "../wire/problem.ts";
@@ -84,6 +85,7 @@ export class StoreIntake implements Intake {
     if (local && (result.outcome === "scheduled" || result.outcome === "replaced")) {
       this.#offer(message.id, laneOf(message.tenant, message.topic), shard, message.deliverAtMs, clock.nowMs());
     }
+    reach("before-reply");
     return result;
   }
 

@@ -3,6 +3,7 @@ import { isEscapementError } from "../message/errors.ts";
 import { groupTail, type MessageId, nameBasedId, shardOf } from "../message/id.ts";
 import type { DelayedMessage } from "../message/message.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { reach } from "../runtime/failpoint.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Random } from "../runtime/random.ts";
 import { type Admitted, admitMessage } from "./admit.ts";
@@ -66,6 +67,7 @@ export class TopicReceiver {
     if (messages.length === 0) return 0;
     const outcomes = await Promise.allSettled(messages.map((message) => this.#take(message)));
     const durable = messages.filter((_, i) => outcomes[i]!.status === "fulfilled");
+    reach("ingest-stored");
     if (durable.length > 0) await source.ack(durable);
     counted.accepted(durable.length);
     const failed = outcomes.find((outcome) => outcome.status === "rejected");
