@@ -1,0 +1,32 @@
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { describe, expect, it } from "vitest";
+import { type Setting, settings } from "../src/config.ts";
+
+const root = resolve(import.meta.dirname, "..");
+const read = (file: string): string => readFileSync(join(root, file), "utf8");
+const pages = ["README.md", "ARCHITECTURE.md", "CONVENTIONS.md", "docs/semantics.md", "docs/operations.md"];
+
+describe("the documents", () => {
+  it("docs/operations.md lists every setting with the meaning and default that the code has", () => {
+    const table = /<!-- settings -->\n([\s\S]*?)\n<!-- \/settings -->/.exec(read("docs/operations.md"))![1]!;
+    const rows = (settings as readonly Setting[]).map(({ name, meaning, fallback }) => {
+      const shown = fallback === undefined ? " must be given " : fallback === "" ? " " : ` \`${fallback}\` `;
+      return `| \`${name}\` | ${meaning} |${shown}|`;
+    });
+    expect(table.split("\n")).toEqual(rows);
+  });
+
+  it.each(pages)("%s links only to files that are there", (page) => {
+    const missing = [...read(page).matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)]
+      .map(([, target]) => target!)
+      .filter((target) => !existsSync(join(root, dirname(page), target)));
+    expect(missing).toEqual([]);
+  });
+
+  it("ARCHITECTURE.md names every folder of src and every runtime dependency", () => {
+    const text = read("ARCHITECTURE.md");
+    const { dependencies } = JSON.parse(read("package.json")) as { dependencies: Record<string, string> };
+    expect(Object.keys(dependencies).filter((name) => !text.includes(`\`${name}\``))).toEqual([]);
+  });
+});
