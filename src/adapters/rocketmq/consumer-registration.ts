@@ -104,14 +104,19 @@ export const createConsumerRegistration = (options: ConsumerRegistrationOptions)
 
   const heartbeat = () => {
     heartbeatTimer = timers.after(heartbeatMs, heartbeat);
-    void session.unary(method.heartbeat, encodeHeartbeat(subscription.group), heartbeatTimeoutMs).then((reply) => {
-      if (!reply.ok || closed) return; // a connection that is gone ends the stream, too
-      const status = decodeStatusOnly(reply.body);
-      if (status.code !== code.ok) {
-        log.warn({ ...subscription, code: status.code, answer: status.text }, "heartbeat refused, registering again");
+    void session
+      .unary({
+        method: method.heartbeat,
+        request: encodeHeartbeat(subscription.group),
+        timeoutMs: heartbeatTimeoutMs,
+        decode: decodeStatusOnly,
+      })
+      .then((reply) => {
+        // A connection that is gone ends the stream, too, and that is where it is noticed.
+        if (!reply.ok || closed || reply.value.code === code.ok) return;
+        log.warn({ ...subscription, answer: reply.value }, "heartbeat refused, registering again");
         stream?.cancel();
-      }
-    });
+      });
   };
 
   open();
@@ -144,7 +149,12 @@ export const createConsumerRegistration = (options: ConsumerRegistrationOptions)
       heartbeatTimer?.cancel();
       answerTimer?.cancel();
       if (isRegistered) {
-        await session.unary(method.notifyClientTermination, encodeTermination(subscription.group), goodbyeMs);
+        await session.unary({
+          method: method.notifyClientTermination,
+          request: encodeTermination(subscription.group),
+          timeoutMs: goodbyeMs,
+          decode: decodeStatusOnly,
+        });
       }
       stream?.cancel();
       wake();

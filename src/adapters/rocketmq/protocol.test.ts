@@ -1,3 +1,4 @@
+import { gzipSync } from "node:zlib";
 import definitions from "rocketmq-client-nodejs/proto/apache/rocketmq/v2/definition_pb.js";
 import requests from "rocketmq-client-nodejs/proto/apache/rocketmq/v2/service_pb.js";
 import { describe, expect, it } from "vitest";
@@ -183,6 +184,19 @@ describe("a received part", () => {
         receipt: { messageId: "01AB", handle: "handle" },
       },
     });
+  });
+
+  it("is unpacked when its sender packed it, unless it is a bomb or a lie", () => {
+    const received = (packed: Buffer) => {
+      const system = new definitions.SystemProperties().setBodyEncoding(definitions.Encoding.GZIP);
+      const message = new definitions.Message().setSystemProperties(system).setBody(packed);
+      const part = decodeReceived(bytes(new requests.ReceiveMessageResponse().setMessage(message)));
+      return part.kind === "message" ? part.message.body : undefined;
+    };
+    expect(received(gzipSync("hello"))!.toString()).toBe("hello");
+    const bomb = gzipSync(Buffer.alloc(20_000_000));
+    expect(received(bomb)!.equals(bomb)).toBe(true);
+    expect(received(Buffer.from("lie"))!.toString()).toBe("lie");
   });
 
   it("is a status, or something that is passed over", () => {

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import {
   killService,
   type RocketmqHandle,
@@ -33,6 +33,10 @@ beforeAll(async () => {
 afterAll(async () => {
   await stopServices({ names: ["rocketmq"], runDir });
   rmSync(runDir, { recursive: true, force: true });
+});
+
+beforeEach(async () => {
+  rocketmq = await startAgain(rocketmq);
 });
 
 const base = () => ({ endpoint: rocketmq.endpoint, ...parts });
@@ -137,7 +141,9 @@ describe("a broker that is killed and comes back", () => {
       whileAway.push([classOf(result), systemClock.monotonicMs() - fromMs]);
       await pauseMs(50);
     }
-    expect(new Set(whileAway.map(([failureClass]) => failureClass))).toEqual(new Set(["transient"]));
+    // The first one may leave on a connection whose end has not been noticed yet, and then nobody knows.
+    expect(["transient", "unknown"]).toContain(whileAway[0]![0]);
+    expect(new Set(whileAway.slice(1).map(([failureClass]) => failureClass))).toEqual(new Set(["transient"]));
     expect(Math.max(...whileAway.map(([, tookMs]) => tookMs))).toBeLessThan(1_200);
     expect(await directory.lookUp(topic)).toMatchObject({ outcome: "exists" });
     expect(await directory.lookUp(uniqueName("other"))).toEqual({ outcome: "unreachable" });

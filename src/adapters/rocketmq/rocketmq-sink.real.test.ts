@@ -1,3 +1,4 @@
+import { connect, type PeerCertificate } from "node:tls";
 import type { MessageView } from "rocketmq-client-nodejs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { consumeAll } from "../../../test/rocketmq-consumer.ts";
@@ -206,5 +207,34 @@ describe("messages that a real RocketMQ refuses", () => {
     expect(received.length).toBe(63);
     const ids = messages.filter((_, index) => index !== 17).map(({ id }) => id as string);
     expect(new Set(received.map((copy) => copy.properties.get("ESC_ID")))).toEqual(new Set(ids));
+  });
+});
+
+describe("a connection over TLS", () => {
+  // A proxy makes itself a certificate when it has none, and takes TLS and plaintext on the same port.
+  const certificateOfProxy = async (): Promise<PeerCertificate> => {
+    const [host, port] = endpoint.split(":");
+    const socket = connect({ host: host!, port: Number(port), rejectUnauthorized: false, ALPNProtocols: ["h2"] });
+    await new Promise((resolve, reject) => socket.once("secureConnect", resolve).once("error", reject));
+    const certificate = socket.getPeerCertificate();
+    socket.destroy();
+    return certificate;
+  };
+
+  it("works when the certificate is one that we trust, and only then", async () => {
+    const { raw, subject } = await certificateOfProxy();
+    const pem = `-----BEGIN CERTIFICATE-----\n${raw.toString("base64")}\n-----END CERTIFICATE-----\n`;
+    const serverName = String(subject.CN);
+    const trusting = createRocketmqSink({
+      endpoint,
+      ...parts,
+      tls: { rootCertificates: Buffer.from(pem), serverName },
+    });
+    const strict = createRocketmqSink({ endpoint, ...parts, tls: {}, sendTimeoutMs: 1_000 });
+    const topic = await newTopic();
+    expect(oks(await trusting.send(topic, [aMessage({ topic })]))).toBe(1);
+    const [refused] = await strict.send(topic, [aMessage({ topic })]);
+    expect(failureOf(refused)).toMatchObject({ class: "transient", code: "broker_unavailable" });
+    await Promise.all([trusting.close(), strict.close()]);
   });
 });

@@ -73,8 +73,8 @@ export const createRocketmqSink = (options: RocketmqSinkOptions): Sink => {
       return (await Promise.all(halves.map((part) => sendBatch(topic, part, deadlineMs)))).flat();
     }
     if (request.length > messageBytesMax) return messages.map(() => failed(tooLarge(request.length)));
-    const reply = await session.unary(method.sendMessage, request, leftMs);
-    const answer = reply.ok ? readAnswer(reply.body, messageIds) : { refused: fromTransport(reply.failure) };
+    const reply = await session.unary({ method: method.sendMessage, request, timeoutMs: leftMs, decode: decodeSend });
+    const answer = reply.ok ? readAnswer(reply.value, messageIds) : { refused: fromTransport(reply.failure) };
     if (!("refused" in answer)) return answer.results;
     const { refused } = answer;
     if (messages.length === 1 || !blamesOneMessage(refused)) return messages.map(() => failed(refused));
@@ -127,14 +127,7 @@ type SendBatch = (
 type Answer = { readonly results: readonly SendResult[] } | { readonly refused: SendFailure };
 
 /** One receipt stands for all messages; as many entries as messages say it for each. */
-const readAnswer = (body: Buffer, messageIds: readonly string[]): Answer => {
-  let answer: SendReply;
-  try {
-    answer = decodeSend(body);
-  } catch (error) {
-    return { refused: { class: "unknown", code: "answer_unreadable", detail: String(error) } };
-  }
-  const { status, entries } = answer;
+const readAnswer = ({ status, entries }: SendReply, messageIds: readonly string[]): Answer => {
   if (status.code === code.ok && entries.every((entry) => entry.code === code.ok)) {
     return { results: messageIds.map((brokerMessageId) => ({ ok: true, brokerMessageId })) };
   }

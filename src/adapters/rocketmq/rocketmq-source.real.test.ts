@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { services } from "../../../test/services.ts";
 import type { Sink } from "../../dispatch/sink.port.ts";
 import type { IncomingMessage, TopicSource } from "../../ingest/topic-source.port.ts";
+import { ensureIngest } from "./ensure-ingest.ts";
 import { createRemotingAdmin, type RemotingAdmin } from "./remoting-admin.ts";
 import { createRocketmqSink } from "./rocketmq-sink.ts";
 import { createRocketmqSource } from "./rocketmq-source.ts";
@@ -137,5 +138,36 @@ describe("the ingest topic of a real RocketMQ", () => {
     expect(await closing).toEqual([]);
     expect(systemClock.monotonicMs() - fromMs).toBeLessThan(900);
     expect(await source.receive(untilAborted())).toEqual([]);
+  });
+});
+
+describe("the consumer group", () => {
+  it("must exist; when it is missing that is said, and once it is there receiving works by itself", async () => {
+    const topic = uniqueName("source");
+    const group = uniqueName("late_group");
+    await admin.createTopic({ name: topic });
+    const source = createRocketmqSource({ endpoint, topic, group, pollMs: 1_000, ...parts });
+    open.push(source);
+    await expect(source.receive(untilAborted())).rejects.toThrow(/group not found/);
+    await admin.createGroup({ name: group });
+    await sink.send(topic, [aMessage({ topic })]);
+    const endMs = systemClock.monotonicMs() + 10_000;
+    let received: readonly IncomingMessage[] = [];
+    while (received.length === 0 && systemClock.monotonicMs() < endMs) {
+      received = await source.receive(untilAborted()).catch(() => []);
+    }
+    expect(received.length).toBe(1);
+  });
+
+  it("and the topic are made ready before use, also where topics cannot be mixed", async () => {
+    const topic = uniqueName("ingest");
+    const group = uniqueName("ingest_group");
+    const made = await ensureIngest({ endpoint, admin, topic, group, ...parts });
+    expect(made).toEqual({ type: "NORMAL" });
+    expect(await admin.group(group)).toEqual({ name: group, retryMaxTimes: 10_000 });
+    await sink.send(topic, [aMessage({ topic }), aMessage({ topic })]);
+    const source = createRocketmqSource({ endpoint, topic, group, pollMs: 1_000, ...parts });
+    open.push(source);
+    expect((await receiveFor(source, 10_000, (soFar) => soFar.length >= 2)).length).toBe(2);
   });
 });

@@ -71,13 +71,20 @@ export const createRocketmqSource = (options: RocketmqSourceOptions): TopicSourc
 
     async ack(messages) {
       if (messages.length === 0) return;
-      const receipts = messages.map((message) => message.receipt as Receipt);
-      const reply = await session.unary(method.ackMessage, encodeAck(subscription, receipts), ackTimeoutMs);
+      const reply = await session.unary({
+        method: method.ackMessage,
+        request: encodeAck(
+          subscription,
+          messages.map((message) => message.receipt as Receipt),
+        ),
+        timeoutMs: ackTimeoutMs,
+        decode: decodeAck,
+      });
       if (!reply.ok) {
         const { detail } = reply.failure;
         return log.warn({ topic, messages: messages.length, detail }, "acknowledging failed, the messages come again");
       }
-      const { status, failed } = decodeAck(reply.body);
+      const { status, failed } = reply.value;
       const refused = failed[0]?.status ?? (status.code === code.ok ? undefined : status);
       if (refused === undefined) return;
       const fields = { topic, messages: failed.length || messages.length, code: refused.code, detail: refused.text };

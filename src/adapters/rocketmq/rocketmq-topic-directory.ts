@@ -1,6 +1,6 @@
 import type { TopicDirectory, TopicLookup } from "../../ingest/topic-directory.port.ts";
 import { topicPattern } from "../../message/message.ts";
-import { code, decodeRoute, encodeQueryRoute, method } from "./protocol.ts";
+import { code, decodeRoute, encodeQueryRoute, method, type Route } from "./protocol.ts";
 import { createSession, type SessionOptions } from "./session.ts";
 import { createTopicCache } from "./topic-cache.ts";
 
@@ -27,8 +27,9 @@ export const createRocketmqTopicDirectory = (options: RocketmqTopicDirectoryOpti
   const { clock, timeoutMs = 1_000 } = options;
   const session = createSession({ ...options, idleMs });
   const cache = createTopicCache(async (topic) => {
-    const reply = await session.unary(method.queryRoute, encodeQueryRoute(topic), timeoutMs);
-    return reply.ok ? readRoute(reply.body) : unreachable;
+    const request = encodeQueryRoute(topic);
+    const reply = await session.unary({ method: method.queryRoute, request, timeoutMs, decode: decodeRoute });
+    return reply.ok ? lookupOf(reply.value) : unreachable;
   }, clock);
   return {
     // An illegal name, once asked for, costs other clients of the protocol their session; and no broker can have it.
@@ -37,14 +38,7 @@ export const createRocketmqTopicDirectory = (options: RocketmqTopicDirectoryOpti
   };
 };
 
-const readRoute = (body: Buffer): TopicLookup => {
-  let route: ReturnType<typeof decodeRoute>;
-  try {
-    route = decodeRoute(body);
-  } catch {
-    return unreachable;
-  }
-  const { status, types } = route;
+const lookupOf = ({ status, types }: Route): TopicLookup => {
   if (status.code === code.topicNotFound || status.code === code.illegalTopic) return missing;
   // A route without a type is one whose broker is just registering.
   if (status.code !== code.ok || types.size === 0) return unreachable;

@@ -59,6 +59,7 @@ describe("no answer", () => {
     [14, true, "unknown", "connection_lost"],
     [1, true, "unknown", "connection_lost"],
     [2, true, "unknown", "connection_lost"],
+    [13, true, "unknown", "answer_unreadable"],
     [8, true, "transient", "proxy_exhausted"],
     [12, true, "transient", "not_a_proxy"],
     [16, true, "transient", "not_authenticated"],

@@ -1,7 +1,7 @@
 import type { FailureClass, SendFailure } from "../../dispatch/sink.port.ts";
 import { code } from "./protocol.ts";
 import type { TransportFailure } from "./session.ts";
-import { timedOut } from "./session.ts";
+import { timedOut, unreadable } from "./session.ts";
 
 /**
  * What a failed send means: the one table. Two questions decide a row. Can the message have been stored? Then it is
@@ -93,7 +93,8 @@ export const fromTransport = ({ code: grpcCode, reachedProxy, detail }: Transpor
   if (!reachedProxy) return failure(["transient", "broker_unavailable"], detail);
   const row = refusedByServer.get(grpcCode);
   if (row !== undefined) return failure(row, detail);
-  return failure(["unknown", grpcCode === timedOut ? "send_timeout" : "connection_lost"], detail);
+  if (grpcCode === timedOut) return failure(["unknown", "send_timeout"], detail);
+  return failure(["unknown", grpcCode === unreadable ? "answer_unreadable" : "connection_lost"], detail);
 };
 
 /** These say something about the topic, not about one message: the whole batch shares the verdict. */

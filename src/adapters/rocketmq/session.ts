@@ -20,9 +20,9 @@ import type { Timers } from "../../runtime/timers.ts";
  */
 export type Session = {
   readonly clientId: string;
-  /** Never rejects. */
-  unary(method: string, request: Buffer, timeoutMs: number): Promise<Reply>;
-  /** Resolves when the stream has ended, with its failure if it did not end well. */
+  /** Never rejects; an answer that `decode` cannot read is a failure, too. */
+  unary<T>(call: UnaryOptions<T>): Promise<Reply<T>>;
+  /** Resolves when the stream has ended, with its failure if it did not end well (or `onData` threw). */
   serverStream(options: ServerStreamOptions): Promise<TransportFailure | undefined>;
   /** A stream both ways that stays open; `onEnd` is called once, also after `cancel`. */
   duplex(method: string, onData: (message: Buffer) => void, onEnd: (failure: TransportFailure) => void): Duplex;
@@ -58,6 +58,13 @@ export type RocketmqTls = {
   readonly serverName?: string;
 };
 
+export type UnaryOptions<T> = {
+  readonly method: string;
+  readonly request: Buffer;
+  readonly timeoutMs: number;
+  readonly decode: (body: Buffer) => T;
+};
+
 export type ServerStreamOptions = {
   readonly method: string;
   readonly request: Buffer;
@@ -68,8 +75,8 @@ export type ServerStreamOptions = {
 
 export type Duplex = { write(message: Buffer): void; cancel(): void };
 
-export type Reply =
-  | { readonly ok: true; readonly body: Buffer }
+export type Reply<T> =
+  | { readonly ok: true; readonly value: T }
   | { readonly ok: false; readonly failure: TransportFailure };
 
 export type TransportFailure = {
@@ -82,6 +89,8 @@ export type TransportFailure = {
 
 /** DEADLINE_EXCEEDED. */
 export const timedOut = 4;
+/** INTERNAL: what came cannot be read. */
+export const unreadable = 13;
 /** CANCELLED, by us. */
 export const canceled = 1;
 
@@ -166,6 +175,11 @@ const createHeaders = (clientId: string, { clock, credentials: known }: SessionO
 };
 
 const asIs = (bytes: Buffer): Buffer => bytes;
+const unreadableFailure = (error: unknown): TransportFailure => ({
+  code: unreadable,
+  reachedProxy: true,
+  detail: `the answer cannot be read: ${error instanceof Error ? error.message : String(error)}`,
+});
 const closedFailure: TransportFailure = { code: canceled, reachedProxy: false, detail: "the connection was closed" };
 
 export const createSession = (options: SessionOptions): Session => {
@@ -208,13 +222,13 @@ export const createSession = (options: SessionOptions): Session => {
   return {
     clientId,
 
-    unary(method, request, timeoutMs) {
+    unary<T>({ method, request, timeoutMs, decode }: UnaryOptions<T>): Promise<Reply<T>> {
       if (closed) return Promise.resolve({ ok: false, failure: closedFailure });
       return new Promise((resolve) => {
         const of = client;
         const connectedAtStart = isConnected(of);
         let settled = false;
-        const settle = (reply: Reply) => {
+        const settle = (reply: Reply<T>) => {
           settled = true;
           timer.cancel();
           unaryCalls.delete(cancel);
@@ -224,7 +238,11 @@ export const createSession = (options: SessionOptions): Session => {
           if (settled) return; // our own cancel comes back as an error, which is no sign of life
           if (error !== null) return settle({ ok: false, failure: failureOf(error, call.getPeer()) });
           heard();
-          settle({ ok: true, body: body as Buffer });
+          try {
+            settle({ ok: true, value: decode(body as Buffer) });
+          } catch (unread) {
+            settle({ ok: false, failure: unreadableFailure(unread) });
+          }
         });
         const cancel = () => {
           settle({ ok: false, failure: { ...closedFailure, reachedProxy: true } });
@@ -259,7 +277,12 @@ export const createSession = (options: SessionOptions): Session => {
         };
         stream.on("data", (message: Buffer) => {
           heard();
-          onData(message);
+          try {
+            onData(message);
+          } catch (unread) {
+            settle(unreadableFailure(unread));
+            stream.cancel();
+          }
         });
         stream.on("end", () => settle(undefined));
         // Stays attached: a canceled stream still emits an error, which would end the process.
@@ -289,7 +312,13 @@ export const createSession = (options: SessionOptions): Session => {
       };
       stream.on("data", (message: Buffer) => {
         heard();
-        if (!ended) onData(message);
+        if (ended) return;
+        try {
+          onData(message);
+        } catch (unread) {
+          end(unreadableFailure(unread));
+          stream.cancel();
+        }
       });
       stream.on("end", () => end({ code: 0, reachedProxy: true, detail: "the proxy ended the stream" }));
       stream.on("error", (error: ServiceError) => end(failureOf(error, stream.getPeer())));
