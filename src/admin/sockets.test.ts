@@ -132,7 +132,7 @@ describe("a stream of lines", () => {
       ['{"topic":"\xff"}', "invalid_utf8"],
       ['{"__proto__":{}}', "invalid_request"],
       [`{"topic":"${"a".repeat(500)}"}`, "request_too_large"],
-      ['{"topic":"a"}', "missing_field"],
+      ['{"topic":"a"}', "time_missing"],
     ] as const;
     const text = bad.map(([line]) => `${line}\n\r\n ${least}\r\n`).join("");
     client.send(chunked(ndjson, url));
