@@ -138,8 +138,7 @@ class FileReport {
       this.#output.tell(`${styleErr(["red", "bold"], "error:")} ${printable(messageOf(cause))}`);
     }
     this.#output.tell(this.#summary());
-    // Bad lines that wait for their turn are not in doubt; the first line that was sent or would be next is.
-    const next = this.#open.find(({ problem }) => problem === undefined)?.number ?? this.#doneLines + 1;
+    const next = this.#doneLines + 1;
     this.#output.tell(
       [
         `Lines before ${number(next)} have their results. Of the lines from ${number(next)} on, some may be scheduled already.`,
