@@ -1,9 +1,10 @@
-import { createHmac, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
-import { Client, type ClientOptions, connectivityState, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
+import { Client, type ClientOptions, connectivityState, credentials, type ServiceError } from "@grpc/grpc-js";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Log } from "../../runtime/log.ts";
 import type { Timers } from "../../runtime/timers.ts";
+import { createCallHeaders, type RocketmqCredentials } from "./call-headers.ts";
 
 /**
  * One connection to a RocketMQ proxy: headers, deadlines, and what failed and how far it got. Requests and replies are
@@ -41,12 +42,6 @@ export type SessionOptions = {
   readonly log: Log;
   readonly clock: Clock;
   readonly timers: Timers;
-};
-
-export type RocketmqCredentials = {
-  readonly accessKey: string;
-  readonly accessSecret: string;
-  readonly securityToken?: string;
 };
 
 export type RocketmqTls = {
@@ -135,45 +130,6 @@ const channelOptions = ({ tls, idleMs }: SessionOptions): ClientOptions => ({
   ...(tls?.serverName === undefined ? {} : { "grpc.ssl_target_name_override": tls.serverName }),
 });
 
-/** `20260131T235959Z`, the form that is also signed. */
-const compactTime = (nowMs: number): string => `${new Date(nowMs).toISOString().slice(0, 19).replaceAll(/[-:]/g, "")}Z`;
-
-const authorization = (known: RocketmqCredentials, time: string): string => {
-  const signature = createHmac("sha1", known.accessSecret).update(time).digest("hex").toUpperCase();
-  return `MQv2-HMAC-SHA1 Credential=${known.accessKey}, SignedHeaders=x-mq-date-time, Signature=${signature}`;
-};
-
-/** Headers change once a second and differ only in the timeout, so that a signature is made once a second. */
-const createHeaders = (clientId: string, { clock, credentials: known }: SessionOptions) => {
-  let second = Number.NaN;
-  const byTimeout = new Map<number, Metadata>();
-  return (timeoutMs: number): Metadata => {
-    const nowMs = clock.nowMs();
-    const nowSecond = Math.floor(nowMs / 1000);
-    if (nowSecond !== second) {
-      byTimeout.clear();
-      second = nowSecond;
-    }
-    const ready = byTimeout.get(timeoutMs);
-    if (ready !== undefined) return ready;
-    const time = compactTime(nowMs);
-    const metadata = new Metadata();
-    metadata.set("x-mq-protocol", "v2");
-    metadata.set("x-mq-client-id", clientId);
-    metadata.set("x-mq-date-time", time);
-    // Must be names and versions that the broker's own tables know; it answers others with an internal error.
-    metadata.set("x-mq-language", "OTHER");
-    metadata.set("x-mq-client-version", "5.0.8");
-    if (timeoutMs !== Number.POSITIVE_INFINITY) metadata.set("grpc-timeout", `${Math.ceil(timeoutMs)}m`);
-    if (known !== undefined) {
-      if (known.securityToken !== undefined) metadata.set("x-mq-session-token", known.securityToken);
-      metadata.set("authorization", authorization(known, time));
-    }
-    byTimeout.set(timeoutMs, metadata);
-    return metadata;
-  };
-};
-
 const asIs = (bytes: Buffer): Buffer => bytes;
 const unreadableFailure = (error: unknown): TransportFailure => ({
   code: unreadable,
@@ -186,7 +142,7 @@ export const createSession = (options: SessionOptions): Session => {
   const { timers, log, endpoint } = options;
   const target = grpcTarget(endpoint);
   const clientId = `${hostname()}@${process.pid}@${randomBytes(6).toString("hex")}`;
-  const headers = createHeaders(clientId, options);
+  const headers = createCallHeaders(clientId, options.clock, options.credentials);
   const connect = () => new Client(target, channelCredentials(options.tls), channelOptions(options));
 
   let client = connect();
