@@ -27,6 +27,8 @@ type Kept = { message: DelayedMessage; state: MessageState };
 export class RememberingIntake implements Intake {
   /** Everything that would have been stored, in order. */
   readonly accepted: DelayedMessage[] = [];
+  /** Calls of any use case, also those that are held up. */
+  calls = 0;
   /** Everything that was changed: cancels and reschedules. */
   changes = 0;
   readonly batchSizes: number[] = [];
@@ -41,6 +43,7 @@ export class RememberingIntake implements Intake {
   reset(): void {
     this.accepted.length = 0;
     this.batchSizes.length = 0;
+    this.calls = 0;
     this.changes = 0;
     this.failure = undefined;
     this.gate = Promise.resolve();
@@ -139,6 +142,7 @@ export class RememberingIntake implements Intake {
   }
 
   async #open(): Promise<void> {
+    this.calls++;
     await this.gate;
     if (this.failure !== undefined) throw this.failure;
   }
