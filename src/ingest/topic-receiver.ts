@@ -52,8 +52,14 @@ export type TopicReceiverOptions = {
 /** Asked again this soon while the store must not be written to. */
 const pausedRetryMs = 500;
 
+/** Below the time after which the broker gives unacknowledged messages to somebody else. */
+const heldMaxMs = 20_000;
+
 export class TopicReceiver {
   readonly #options: TopicReceiverOptions;
+  /** Received, and not stored yet because the store was in trouble: tried again before anything new is fetched. */
+  #held: readonly IncomingMessage[] | undefined;
+  #heldUntilMs = 0;
 
   constructor(options: TopicReceiverOptions) {
     this.#options = options;
@@ -63,17 +69,33 @@ export class TopicReceiver {
   async runOnce(signal: AbortSignal): Promise<number> {
     const { source, counted, paused } = this.#options;
     if (paused()) return pausedRetryMs;
-    const messages = await source.receive(signal);
+    const messages = this.#heldStillOurs() ?? (await source.receive(signal));
     if (messages.length === 0) return 0;
     const outcomes = await Promise.allSettled(messages.map((message) => this.#take(message)));
     const durable = messages.filter((_, i) => outcomes[i]!.status === "fulfilled");
     reach("ingest-stored");
+    if (durable.length === messages.length) this.#held = undefined;
     if (durable.length > 0) await source.ack(durable);
     counted.accepted(durable.length);
     const failed = outcomes.find((outcome) => outcome.status === "rejected");
-    // Not acknowledged, so they come again; the loop waits a little before it asks for more.
-    if (failed !== undefined) throw failed.reason;
-    return 0;
+    if (failed === undefined) return 0;
+    // A bug of ours is not held: it would keep everything behind it waiting.
+    this.#hold(messages.filter((_, i) => isEscapementError((outcomes[i] as Partial<PromiseRejectedResult>).reason)));
+    // The loop waits a little before the next try.
+    throw failed.reason;
+  }
+
+  /** The broker would bring them again by itself, but only when they become visible: 30 s late for a blip of the store. */
+  #hold(messages: readonly IncomingMessage[]): void {
+    if (this.#held === undefined) this.#heldUntilMs = this.#options.clock.monotonicMs() + heldMaxMs;
+    this.#held = messages.length > 0 ? messages : undefined;
+  }
+
+  #heldStillOurs(): readonly IncomingMessage[] | undefined {
+    const held = this.#held;
+    if (held === undefined || this.#options.clock.monotonicMs() < this.#heldUntilMs) return held;
+    this.#held = undefined;
+    return undefined;
   }
 
   /** Resolves when the message is durable somewhere: among the waiting or among the dead. */

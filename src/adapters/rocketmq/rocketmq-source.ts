@@ -1,4 +1,5 @@
 import type { IncomingMessage, TopicSource } from "../../ingest/topic-source.port.ts";
+import type { Timer } from "../../runtime/timers.ts";
 import { createConsumerRegistration } from "./consumer-registration.ts";
 import { code, decodeAck, encodeAck, encodeReceive, method, type Receipt, type Status } from "./protocol.ts";
 import { decodeReceived } from "./received-message.ts";
@@ -29,6 +30,11 @@ const proxyPollMsMin = 5_000;
 const pollGraceMs = 3_000;
 const ackTimeoutMs = 3_000;
 const registrationWaitMs = 3_000;
+/**
+ * A poll is left this long after it should end. On a busy topic its answer is on the way, with messages that the proxy
+ * has already handed out: left at once, they would stay away from everybody for `invisibleMs`.
+ */
+const leaveGraceMs = 300;
 
 export const createRocketmqSource = (options: RocketmqSourceOptions): TopicSource => {
   const { topic, group, timers, log, endpoint, pollMs = pollMsDefault, invisibleMs = 30_000, batchMax = 32 } = options;
@@ -53,13 +59,21 @@ export const createRocketmqSource = (options: RocketmqSourceOptions): TopicSourc
         if (part.kind === "message") messages.push(part.message);
         else if (part.kind === "status") status = part.status;
       };
+      const leave = new AbortController();
+      let grace: Timer | undefined;
+      const leaveSoon = () => {
+        grace = timers.after(leaveGraceMs, () => leave.abort());
+      };
+      signal.addEventListener("abort", leaveSoon, { once: true });
       const failure = await session.serverStream({
         method: method.receiveMessage,
         request,
         timeoutMs,
-        signal,
+        signal: leave.signal,
         onData,
       });
+      signal.removeEventListener("abort", leaveSoon);
+      grace?.cancel();
       // What has arrived is worth more than how the stream ended: it can be stored and acknowledged.
       if (messages.length > 0 || closed || signal.aborted) return messages;
       if (failure !== undefined) throw new Error(`receiving from ${topic} at ${endpoint} failed: ${failure.detail}`);

@@ -1,0 +1,191 @@
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+import { redisCommand } from "../../scripts/services/redis-wire.mjs";
+import type { RedisHandle, RocketmqHandle } from "../../scripts/services.mjs";
+import { startRedis, stopServices } from "../../scripts/services.mjs";
+import { createRemotingAdmin, type RemotingAdmin } from "../../src/adapters/rocketmq/remoting-admin.ts";
+import { systemTimers } from "../../src/adapters/system/system-time.ts";
+import { HttpCaller } from "./http-caller.ts";
+import { Ledger, LedgerQueue } from "./ledger.ts";
+import type { Size } from "./recipe.ts";
+import { type SeededRandom, seededRandom } from "./seeded-random.ts";
+import { ServerProcess } from "./server-process.ts";
+import type { Window } from "./verdict.ts";
+import { startWitness, type Witness } from "./witness.ts";
+
+/**
+ * What one recipe runs in: a folder, a Redis of its own, topics of its own on a RocketMQ, servers as processes, the
+ * ledger and the witness. Closing it ends everything it started and nothing else.
+ */
+export type LabOptions = {
+  readonly recipe: string;
+  readonly seed: number;
+  readonly size: Size;
+  /** The recipe's folder for logs, ledger and data. */
+  readonly folder: string;
+  readonly rocketmq: RocketmqHandle;
+  readonly say: (line: string) => void;
+};
+
+export type Topics = { readonly normal: string; readonly fifo: string; readonly ingest: string };
+
+export class Lab {
+  readonly options: LabOptions;
+  readonly random: SeededRandom;
+  readonly folder: string;
+  readonly rocketmq: RocketmqHandle;
+  readonly admin: RemotingAdmin;
+  readonly http = new HttpCaller();
+  readonly ledger: Ledger;
+  readonly later: LedgerQueue;
+  /** Every server ever started here, ended ones too. */
+  readonly servers: ServerProcess[] = [];
+  readonly windows: Window[] = [];
+  readonly topics: Topics;
+  /** Serials seen by the witness. */
+  readonly seen = new Set<number>();
+  #witness: Witness | undefined;
+  #redis: RedisHandle | undefined;
+  #fault: { fromMs: number; untilMs: number } | undefined;
+
+  private constructor(options: LabOptions) {
+    this.options = options;
+    this.folder = options.folder;
+    this.rocketmq = options.rocketmq;
+    this.random = seededRandom(options.seed);
+    mkdirSync(this.folder, { recursive: true });
+    this.ledger = new Ledger(join(this.folder, "ledger.jsonl"));
+    this.later = new LedgerQueue(this.ledger);
+    this.admin = createRemotingAdmin({ broker: this.rocketmq.broker, timers: systemTimers });
+    const name = `${options.recipe}_${options.seed}_${Date.now().toString(36)}`.replace(/[^a-zA-Z0-9_-]/g, "_");
+    this.topics = { normal: `${name}_n`, fifo: `${name}_f`, ingest: `${name}_in` };
+  }
+
+  /** With its topics made and its witness listening; without any server yet. */
+  static async open(options: LabOptions): Promise<Lab> {
+    const lab = new Lab(options);
+    const { normal, fifo, ingest } = lab.topics;
+    try {
+      await lab.admin.createTopic({ name: normal, queues: 4 });
+      await lab.admin.createTopic({ name: fifo, type: "FIFO", queues: 4 });
+      await lab.admin.createTopic({ name: ingest, queues: 4 });
+      await lab.watch();
+      return lab;
+    } catch (error) {
+      await lab.close();
+      throw error;
+    }
+  }
+
+  /** The Redis of this recipe, started when it is first asked for. */
+  async redis(config: Record<string, string> = {}, name = "main"): Promise<RedisHandle> {
+    const handle = await startRedis({ runDir: this.folder, name, config, say: this.options.say });
+    if (name === "main") this.#redis = handle;
+    return handle;
+  }
+
+  get redisPort(): number {
+    return this.#redis!.ports.port!;
+  }
+
+  /** One command to the recipe's Redis, past every proxy. */
+  redisSay(...words: (string | number)[]): Promise<string | null> {
+    return redisCommand(this.redisPort, words, 15_000);
+  }
+
+  /** Starts a server; its environment is laid over the usual one. */
+  async server(
+    name: string,
+    environment: Readonly<Record<string, string>> = {},
+    options: { readonly preload?: readonly string[]; readonly ready?: boolean } = {},
+  ): Promise<ServerProcess> {
+    const redis = this.#redis ?? (await this.redis());
+    const server = await ServerProcess.launch({
+      name,
+      folder: this.folder,
+      http: this.http,
+      preload: options.preload ?? [],
+      environment: {
+        REDIS_URL: redis.url,
+        ROCKETMQ_ENDPOINT: this.rocketmq.endpoint,
+        ROCKETMQ_ADMIN: this.rocketmq.broker,
+        INGEST_TOPIC: this.topics.ingest,
+        INGEST_GROUP: `${this.topics.ingest}_g`,
+        INGEST_RECEIVERS: "2",
+        SHARDS: "16",
+        LEASE_MS: "3000",
+        ...environment,
+      },
+    });
+    this.servers.push(server);
+    return options.ready === false ? server : server.untilReady();
+  }
+
+  get running(): ServerProcess[] {
+    return this.servers.filter((server) => server.runs);
+  }
+
+  /** Ports to send to: of every server that runs. One that is frozen or cut off is still asked, as users would. */
+  ports = (): number[] => this.running.map(({ port }) => port);
+
+  /** Marks the beginning of trouble. */
+  faultBegins(what: string): void {
+    const nowMs = Date.now();
+    this.#fault = { fromMs: Math.min(nowMs, this.#fault?.fromMs ?? nowMs), untilMs: nowMs };
+    this.later.push({ kind: "fault", atMs: nowMs, what });
+    this.options.say(`  ${what}`);
+  }
+
+  /** Marks the end of trouble: from here on things must become good by themselves. */
+  faultEnds(what: string): void {
+    const nowMs = Date.now();
+    this.#fault = { fromMs: this.#fault?.fromMs ?? nowMs, untilMs: nowMs };
+    this.later.push({ kind: "fault", atMs: nowMs, what });
+    this.options.say(`  ${what}`);
+  }
+
+  get fault(): { readonly fromMs: number; readonly untilMs: number } | undefined {
+    return this.#fault;
+  }
+
+  /** From now on duplicates of what was sent inside the interval are expected, up to so many. */
+  allow(window: Window): void {
+    this.windows.push(window);
+  }
+
+  async watch(): Promise<void> {
+    const { normal, fifo } = this.topics;
+    const topics = [normal, fifo].map((name) => ({ name, group: `${name}_w` }));
+    for (const { group } of topics) await this.admin.createGroup({ name: group });
+    this.#witness = await startWitness({
+      endpoint: this.rocketmq.endpoint,
+      topics,
+      ledger: this.later,
+      onCopy: (serial) => this.seen.add(serial),
+    });
+  }
+
+  get strangers(): number {
+    return this.#witness?.strangers() ?? 0;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.running.map((server) => server.kill()));
+    await this.#witness?.stop();
+    this.http.close();
+    this.later.close();
+    this.ledger.close();
+    await stopServices({ names: ["redis"], runDir: this.folder });
+  }
+}
+
+/** Waits until `condition` holds; false when it does not in time. */
+export const eventually = async (withinMs: number, condition: () => boolean | Promise<boolean>): Promise<boolean> => {
+  const endMs = performance.now() + withinMs;
+  while (!(await condition())) {
+    if (performance.now() > endMs) return false;
+    await pause(50);
+  }
+  return true;
+};
