@@ -25,6 +25,10 @@ export const clockToleranceMs = 500;
  * while the machine's wall clock and the store's agree to {@link clockToleranceMs} is the anchor set anew, to the
  * earlier of the two. While they disagree, or nobody has been asked yet, `trusted` is false and nothing is sent.
  *
+ * A reading of the store's clock is as old as its round trip may have been, and a slow answer must not put us ahead
+ * by that much. So it only corrects what it contradicts: as long as our time may be the store's, it is kept; else it
+ * becomes the earliest that the reading allows. Quick readings make it exact to their round trip, slow ones do no harm.
+ *
  * Example: at 12:00:00 both agree. At 12:00:00.4 somebody sets our wall clock to 13:00:00. `nowMs` goes on at
  * 12:00:00.4; at 12:00:01 the store says 12:00:01, we say 13:00:01: not trusted, sending stops. When the wall clock
  * is put right, the next observation agrees and sending goes on; nothing left early.
@@ -34,6 +38,7 @@ export class CheckedClock implements Clock {
   #anchorWallMs: number;
   #anchorMonotonicMs: number;
   #problem: string | undefined = "the store's clock has not been asked yet";
+  #everTrusted = false;
   #skewMs = 0;
 
   constructor(machine: MachineClock) {
@@ -59,6 +64,14 @@ export class CheckedClock implements Clock {
     return this.#problem === undefined;
   }
 
+  /**
+   * True from the first time that both clocks agreed. Before it even the time of day may be wrong by an hour; after it
+   * the time runs on from there, also while `trusted` is false.
+   */
+  get everTrusted(): boolean {
+    return this.#everTrusted;
+  }
+
   /** Our wall clock minus the reference, at the last observation. */
   get skewMs(): number {
     return this.#skewMs;
@@ -75,8 +88,12 @@ export class CheckedClock implements Clock {
       this.#problem = `this machine's clock and the store's clock differ by ${Math.round(apartMs)} ms, more than ${clockToleranceMs} ms`;
       return;
     }
+    const runningMs = this.#anchorWallMs + monotonicMs - this.#anchorMonotonicMs;
+    // Both clocks are read in whole milliseconds, so a reading is good to one.
+    const mayBeRight = runningMs >= referenceMs && runningMs <= referenceLatestMs + 1;
     this.#problem = undefined;
-    this.#anchorWallMs = Math.min(wallMs, referenceLatestMs);
+    this.#everTrusted = true;
+    this.#anchorWallMs = Math.min(wallMs, mayBeRight ? runningMs : referenceMs);
     this.#anchorMonotonicMs = monotonicMs;
   }
 }
