@@ -126,7 +126,8 @@ export class Service implements Overview {
       offer: (id, offset, lane, shard, dueMs) => this.#dispatcher.offer(id, offset, lane, shard, dueMs),
     });
     this.#topics = new TopicGate({ directory, memory, log });
-    const storeProblem = () => this.#health.problem("store")?.detail;
+    // A delay counts from our time, so nothing comes in before we can know it.
+    const storeProblem = () => this.#health.problem("store")?.detail ?? (clock.everTrusted ? undefined : clock.problem);
     this.intake = new StoreIntake({
       store,
       commit: new GroupCommit({ store, clock, timers, random }),
@@ -214,16 +215,15 @@ export class Service implements Overview {
     const { checks, keeper, loader, ticker, receivers } = this.#loops;
     await Promise.all(receivers.map((loop) => loop.stop()));
     await Promise.all(sources.map((source) => source.close()));
-    await keeper.stop();
     const drained = this.#keeper.handOverAll().then(() => true);
-    // The ticker runs on meanwhile: claims that come back are given back by it.
+    // The keeper runs on meanwhile and keeps the leases, the ticker too: claims that come back are given back by it.
     const inTime = await Promise.race([drained, sleep(timers, drainMaxMs).then(() => false)]);
     if (!inTime)
       log.warn(
         { out: this.#dispatcher.out },
         "stopped without an answer for everything sent; the next owner sends it again",
       );
-    await Promise.all([checks, loader, ticker].map((loop) => loop.stop()));
+    await Promise.all([checks, keeper, loader, ticker].map((loop) => loop.stop()));
     await sink.close();
     await requests;
     await store.close();

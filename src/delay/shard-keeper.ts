@@ -31,13 +31,15 @@ export type ShardKeeperOptions = {
 /** Returned to waiting per call when taking over; one call stays in the low milliseconds. */
 const recoverLimit = 200;
 
-type Held = { readonly epoch: number; validUntilMs: number; handingOver: boolean };
+type Held = { readonly epoch: number; validUntilMs: number };
 
 export class ShardKeeper implements Leases {
   readonly #options: ShardKeeperOptions;
   readonly #held = new Map<number, Held>();
   /** Lost by time and perhaps still in our name at the store: released before they are taken again. */
   readonly #stale = new Map<number, number>();
+  /** Shards on their way out, until the store was told. */
+  readonly #leaving = new Map<number, Promise<void>>();
   #members: readonly string[] = [];
   #stopping = false;
 
@@ -61,26 +63,31 @@ export class ShardKeeper implements Leases {
   async runOnce(): Promise<number> {
     const { store, node, leaseMs } = this.#options;
     this.#dropExpired();
-    if (this.#stopping) return leaseMs;
     await this.#renew();
+    // What is being finished before we go needs its lease until then.
+    if (this.#stopping) return leaseMs / 10;
     this.#members = await store.heartbeat(node, leaseMs);
     // A member whose heartbeat came back without itself would assign nothing to itself; the list always holds it.
     const wanted = assign(this.#members, store.shardCount);
-    await Promise.all(
-      [...this.#held.keys()].filter((shard) => wanted[shard] !== node).map((shard) => this.#handOver(shard)),
-    );
+    // Not waited for: a broker that does not answer may hold a handover up for longer than our other leases last.
+    for (const shard of this.#held.keys()) if (wanted[shard] !== node) void this.#handOver(shard);
     if (!this.#options.fit()) return leaseMs / 10;
     for (let shard = 0; shard < store.shardCount; shard++) {
-      if (wanted[shard] === node && !this.#held.has(shard) && !this.#stopping) await this.#take(shard);
+      const isFree = !this.#held.has(shard) && !this.#leaving.has(shard);
+      if (wanted[shard] === node && isFree && !this.#stopping) await this.#take(shard);
     }
     // Ten looks per lease: a dead member's shards are taken within lease + lease/10.
     return leaseMs / 10;
   }
 
-  /** Ends ownership in order: everything is finished or given back, then released, then we leave. */
+  /**
+   * Ends ownership in order: everything is finished or given back, then released, then we leave. `runOnce` must go on
+   * meanwhile, it keeps the leases.
+   */
   async handOverAll(): Promise<void> {
     this.#stopping = true;
     await Promise.all([...this.#held.keys()].map((shard) => this.#handOver(shard)));
+    await Promise.all(this.#leaving.values());
     await this.#options.store.leave(this.#options.node).catch((error: unknown) => {
       this.#options.log.warn({ err: error }, "could not say goodbye; others will notice when the lease runs out");
     });
@@ -145,7 +152,11 @@ export class ShardKeeper implements Leases {
           if (!kept) return;
         }
       }
-      this.#held.set(shard, { epoch, validUntilMs, handingOver: false });
+      if (this.#stopping) {
+        await store.release(shard, epoch, node);
+        return;
+      }
+      this.#held.set(shard, { epoch, validUntilMs });
       log.debug({ shard, epoch, recovered }, "shard taken");
       worker.gained(shard, epoch);
     } catch (error) {
@@ -155,11 +166,17 @@ export class ShardKeeper implements Leases {
     }
   }
 
-  async #handOver(shard: number): Promise<void> {
-    const { store, node, worker, log } = this.#options;
+  #handOver(shard: number): Promise<void> {
     const held = this.#held.get(shard);
-    if (held === undefined || held.handingOver) return;
-    held.handingOver = true;
+    const leaving = this.#leaving.get(shard);
+    if (held === undefined || leaving !== undefined) return leaving ?? Promise.resolve();
+    const left = this.#drainAndRelease(shard, held).finally(() => this.#leaving.delete(shard));
+    this.#leaving.set(shard, left);
+    return left;
+  }
+
+  async #drainAndRelease(shard: number, held: Held): Promise<void> {
+    const { store, node, worker, log } = this.#options;
     await worker.drain(shard);
     if (this.#held.get(shard) !== held) return;
     this.#held.delete(shard);
