@@ -67,7 +67,7 @@ const checkOne = (run: AfterRun, record: MessageRecord, send: Send, violated: Vi
   for (const [rule, instants] of ends) {
     const endedMs = instants.findLast((ms) => ms < startedMs);
     if (endedMs === undefined) continue;
-    const revived = record.contents.some(({ atMs, how }) => how === "replaced" && atMs > endedMs && atMs <= startedMs);
+    const revived = record.contents.some(({ atMs, how }) => how === "replaced" && atMs >= endedMs && atMs <= startedMs);
     if (!revived) violated(rule, `ended at ${at(endedMs)}, sent at ${at(startedMs)}`, id);
   }
 };
@@ -149,9 +149,12 @@ export const checkGroups = ({ ledger }: AfterRun, violated: Violated): void => {
         // From its second attempt on it keeps its place against whoever comes.
         if (claim.again || claim.attempt > 1) continue;
         const mine = contentAt(record, claim.atMs)!;
+        const firstClaimMs = record.claims[0]!.atMs;
         for (const other of records) {
           if (other === record || !waitedAt(other, claim.atMs)) continue;
           const theirs = contentAt(other, claim.atMs)!;
+          // Given back, a head gives way to the next that comes in front of it, not to one that came while it was out.
+          if (theirs.atMs >= firstClaimMs) continue;
           const isOut = other.claims.findLast(({ atMs }) => atMs < claim.atMs);
           const wasOut =
             isOut !== undefined &&

@@ -22,6 +22,8 @@ export type AfterRun = {
   /** When everything due had gone out; undefined when it had not by `limitMs`. */
   readonly quietMs: number | undefined;
   readonly limitMs: number;
+  /** When the look at what was at rest was taken; everybody is stopped right after. */
+  readonly restMs: number;
   readonly farQuiet: boolean;
   readonly stopped: boolean;
   readonly gaugesAtRest: readonly { node: SimNode; out: number; ready: number; near: number }[];
@@ -73,7 +75,7 @@ const checkLiveness = (run: AfterRun, violated: Violated): void => {
     }
   }
   // Every shard has an owner soon after the storm.
-  const byMs = healedMs + options.leaseMs + 2_000;
+  const byMs = Math.min(run.restMs, healedMs + options.callTimeoutMs + options.leaseMs + 2_000);
   for (let shard = 0; shard < options.shards; shard++) {
     const owned = ledger.acquired.findLast((acquired) => acquired.shard === shard && acquired.atMs <= byMs);
     const released = ledger.released.some(
@@ -84,20 +86,20 @@ const checkLiveness = (run: AfterRun, violated: Violated): void => {
     // Who starts late cannot have taken it before; and what is being handed over has an owner in a moment.
     if (next !== undefined && (next.node.startedMs > healedMs || next.atMs < byMs + 200)) continue;
     violated(
-      "I13 every shard has an owner a lease and two seconds after the storm",
+      "I13 every shard has an owner a call, a lease and two seconds after the storm",
       `shard ${shard} has none from ${seconds(healedMs)} to ${next === undefined ? "the end" : seconds(next.atMs)}`,
     );
   }
 };
 
 const checkOwners = ({ ledger, options }: AfterRun, violated: Violated): void => {
-  for (const { atMs, shard, epoch, before, freed } of ledger.acquired) {
+  for (const { atMs, shard, epoch, before, freed, formerUntilMs } of ledger.acquired) {
     if (freed !== "ran out" || before === undefined) continue;
     const text = `shard ${shard}: the lease of ${before.name} ran out before epoch ${epoch} at ${(atMs / 1000).toFixed(4)} s`;
     if (options.mood !== "stormy") violated("in fair weather no lease runs out", text);
-    if (before.diedMs <= atMs) continue;
-    const fromMs = atMs - options.leaseMs * 1.4 - 200;
-    if (!ledger.hadTrouble(before, fromMs, atMs, ["pause", "store", "connection", "store clock"])) {
+    if (before.diedMs <= formerUntilMs) continue;
+    const fromMs = formerUntilMs - options.leaseMs * 1.3;
+    if (!ledger.hadTrouble(before, fromMs, formerUntilMs, ["pause", "store", "connection", "store clock"])) {
       violated("I9 a lease runs out for a reason only", text);
     }
   }
@@ -222,9 +224,11 @@ const checkAnswers = (run: AfterRun, violated: Violated): void => {
 };
 
 /** In calm weather a single message leaves within milliseconds of its time, or of its coming. */
-const checkLateness = ({ ledger }: AfterRun, violated: Violated): void => {
+const checkLateness = ({ ledger, limitMs }: AfterRun, violated: Violated): void => {
   for (const { id, contents, sends, group, state } of ledger.messages.values()) {
     if (group !== undefined || contents.length !== 1 || state !== "delivered") continue;
+    // What was due while nobody ran.
+    if (contents[0]!.deliverAtMs - epochStartMs > limitMs) continue;
     const [{ deliverAtMs, atMs }] = contents as [(typeof contents)[0]];
     const lateMs = sends[0]!.startedMs - Math.max(deliverAtMs - epochStartMs, atMs);
     if (lateMs > latenessMaxMs) violated("I3 on time in calm weather", `${lateMs.toFixed(1)} ms late`, id);

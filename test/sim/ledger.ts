@@ -112,6 +112,8 @@ export type Acquired = {
   readonly before: SimNode | undefined;
   /** How the shard had become free. */
   readonly freed: "never owned" | "released" | "ran out";
+  /** Until when the former owner's lease lasted, on the store's clock of that time. */
+  readonly formerUntilMs: number;
   /** Messages that were claimed under an earlier epoch at this moment. */
   readonly out: readonly string[];
 };

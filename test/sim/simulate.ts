@@ -100,6 +100,7 @@ const simulateWith = async (options: SimOptions, plant: Plant, rejections: reado
   const quietMs = await quietBy(limitMs);
   // Whoever still sends after everything has ended is caught here.
   await world.run(world.nowMs + options.leaseMs + 1_000);
+  const restMs = world.nowMs;
   const gaugesAtRest = cluster.running.map(({ node, gauges }) => ({
     node,
     out: gauges.get("escapement_out")!(),
@@ -123,7 +124,7 @@ const simulateWith = async (options: SimOptions, plant: Plant, rejections: reado
   const far = [...ledger.messages.values()].filter(({ state }) => state === "scheduled");
   if (stopped && quietMs !== undefined && far.length > 0) {
     const lastDueMs = Math.max(...far.map(({ content }) => content.deliverAtMs - epochStartMs));
-    world.nowMs = Math.max(world.nowMs, lastDueMs - 1_500);
+    world.nowMs = Math.max(world.nowMs, lastDueMs - server.clock.offsetMs - 1_500);
     world.trace.mark("world", "hours later one process starts");
     cluster.start(cluster.machines[0]!);
     farQuiet = (await quietBy(lastDueMs + options.leaseMs + 2_000 + slackMs)) !== undefined;
@@ -151,6 +152,7 @@ const simulateWith = async (options: SimOptions, plant: Plant, rejections: reado
     stats,
     healedMs,
     quietMs,
+    restMs,
     limitMs,
     farQuiet,
     stopped,

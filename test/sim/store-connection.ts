@@ -145,13 +145,9 @@ export class StoreConnection implements DelayStore {
       const isReplyLost = fate < troubles.lostRequest + troubles.lostReply;
       const isRefused = !isReplyLost && fate < troubles.lostRequest + troubles.lostReply + troubles.refused;
       const delayMs = random.chance(troubles.slow) ? random.between(5, troubles.slowMs) : random.between(0.05, 0.4);
-      this.#lastArrivalMs = Math.max(this.#lastArrivalMs + 0.001, world.nowMs + delayMs, server.stalledUntilMs);
+      this.#lastArrivalMs = Math.max(this.#lastArrivalMs + 0.001, world.nowMs + delayMs);
       const arrive = (): void => {
         if (call.isRetracted || server.isDown) return;
-        if (server.stalledUntilMs > world.nowMs) {
-          world.at(server.stalledUntilMs, undefined, arrive);
-          return;
-        }
         const answer = (tell: () => void): void => {
           if (isReplyLost) {
             say(`${what}: done, the answer is lost`);
@@ -183,7 +179,7 @@ export class StoreConnection implements DelayStore {
           },
         );
       };
-      world.at(this.#lastArrivalMs, undefined, arrive);
+      world.at(this.#lastArrivalMs, undefined, () => server.serve(arrive));
     });
   }
 
@@ -242,7 +238,7 @@ export class StoreConnection implements DelayStore {
     const calledMs = this.#server.world.nowMs;
     const result = await this.#call(`acquire ${shard}`, undefined, async () => {
       const acquired = await this.#server.truth.acquire(shard, owner, leaseMs);
-      this.#journal.acquired(shard, acquired);
+      this.#journal.acquired(shard, acquired, leaseMs);
       return acquired;
     });
     if (result.outcome === "acquired") this.#journal.sureUntil(shard, result.epoch, calledMs + leaseMs);
@@ -251,7 +247,13 @@ export class StoreConnection implements DelayStore {
 
   async renew(leases: readonly { shard: number; epoch: number }[], owner: string, leaseMs: DurationMs) {
     const calledMs = this.#server.world.nowMs;
-    const renewed = await this.#call("renew", undefined, () => this.#server.truth.renew(leases, owner, leaseMs));
+    const renewed = await this.#call("renew", undefined, async () => {
+      const results = await this.#server.truth.renew(leases, owner, leaseMs);
+      leases.forEach(({ shard }, i) => {
+        if (results[i]) this.#journal.renewed(shard, leaseMs);
+      });
+      return results;
+    });
     leases.forEach(({ shard, epoch }, i) => {
       if (renewed[i]) this.#journal.sureUntil(shard, epoch, calledMs + leaseMs);
       else this.#server.world.trace.mark(this.#node.name, `shard ${shard} epoch ${epoch} could not be renewed`);
@@ -328,7 +330,12 @@ export class StoreConnection implements DelayStore {
     const roundTripMs = this.#server.world.nowMs - startedMs;
     const wallMs = this.#wallOffsetMs();
     this.#mayTrust = Math.abs(wallMs - readOffsetMs) <= 500 + roundTripMs + 2;
-    if (this.#mayTrust) this.#refereeOffsetMs = Math.min(wallMs, readOffsetMs);
+    if (this.#mayTrust) {
+      // What the node went by before may stand if this reading, as old as it may be, does not speak against it.
+      const beforeMs = this.#refereeOffsetMs === Number.NEGATIVE_INFINITY ? wallMs : this.#refereeOffsetMs;
+      const stands = beforeMs <= readOffsetMs + roundTripMs + 1;
+      this.#refereeOffsetMs = Math.min(wallMs, stands ? Math.max(beforeMs, readOffsetMs) : readOffsetMs);
+    }
     return { ...check, roundTripMs, problems: [], warnings: [] };
   }
 

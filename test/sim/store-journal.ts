@@ -92,11 +92,13 @@ export class StoreJournal {
     });
   }
 
-  acquired(shard: number, result: AcquireResult): void {
+  acquired(shard: number, result: AcquireResult, leaseMs: number): void {
     if (result.outcome !== "acquired") return;
     const { ledger, world } = this.#server;
     const { epoch } = result;
     const former = ledger.acquired.findLast((other) => other.shard === shard);
+    const formerUntilMs = this.#server.leaseUntilMs.get(shard) ?? 0;
+    this.#server.leaseUntilMs.set(shard, this.#nowMs + leaseMs);
     if (former?.epoch === epoch) return;
     const wasReleased = ledger.released.some((other) => other.shard === shard && other.epoch === former?.epoch);
     const freed = former === undefined ? "never owned" : wasReleased ? "released" : "ran out";
@@ -108,7 +110,20 @@ export class StoreJournal {
     if (former !== undefined && epoch <= former.epoch) {
       ledger.seen.push({ rule: "I9", text: `epoch ${epoch} of shard ${shard} after ${former.epoch}`, ids: out });
     }
-    ledger.acquired.push({ atMs: this.#nowMs, shard, epoch, node: this.#node, before: former?.node, freed, out });
+    ledger.acquired.push({
+      atMs: this.#nowMs,
+      shard,
+      epoch,
+      node: this.#node,
+      before: former?.node,
+      freed,
+      formerUntilMs,
+      out,
+    });
+  }
+
+  renewed(shard: number, leaseMs: number): void {
+    this.#server.leaseUntilMs.set(shard, this.#nowMs + leaseMs);
   }
 
   sureUntil(shard: number, epoch: number, untilMs: number): void {

@@ -42,11 +42,16 @@ export class StoreServer {
   readonly random: Prng;
   readonly truth: DelayStore;
   readonly clock: WallClock = { name: "store", offsetMs: 0 };
+  /** Until when each shard's lease lasts, in true time, as long as the clock does not jump. */
+  readonly leaseUntilMs = new Map<number, number>();
   readonly connections = new Set<StoreConnection>();
   troubles: CallTroubles = { ...noCallTroubles };
   isDown = false;
   /** Requests that arrive before this wait until then, as behind a slow disk. */
-  stalledUntilMs = 0;
+  #stalledUntilMs = 0;
+  /** Where its clock stood furthest ahead: leases given then last until then. */
+  furthestOffsetMs = 0;
+  readonly #waitingForDisk: (() => void)[] = [];
 
   constructor(world: World, ledger: Ledger, shardCount: number, makeStore?: StoreMaker) {
     this.world = world;
@@ -83,13 +88,35 @@ export class StoreServer {
     for (const connection of this.connections) connection.reconnectSoon();
   }
 
+  /** Serves a request now, or, while the server stalls, in its turn when that is over. */
+  serve(request: () => void): void {
+    if (this.#stalledUntilMs > this.world.nowMs) this.#waitingForDisk.push(request);
+    else request();
+  }
+
   stall(forMs: number): void {
-    this.stalledUntilMs = Math.max(this.stalledUntilMs, this.world.nowMs + forMs);
-    this.world.trace.mark("store", `stalls for ${Math.round(forMs)} ms`);
+    const { world } = this;
+    this.#stalledUntilMs = Math.max(this.#stalledUntilMs, world.nowMs + forMs);
+    world.trace.mark("store", `stalls for ${Math.round(forMs)} ms`);
+    world.after(forMs, undefined, () => this.#serveWaiting());
+  }
+
+  stopStalling(): void {
+    this.#stalledUntilMs = this.world.nowMs;
+    this.#serveWaiting();
+  }
+
+  #serveWaiting(): void {
+    if (this.#stalledUntilMs > this.world.nowMs) return;
+    // One after the other, so that every effect has an instant of its own.
+    this.#waitingForDisk.splice(0).forEach((request, i) => {
+      this.world.after(i * 0.003, undefined, request);
+    });
   }
 
   stepClock(byMs: number): void {
     this.clock.offsetMs += byMs;
+    this.furthestOffsetMs = Math.max(this.furthestOffsetMs, this.clock.offsetMs);
     this.world.trace.mark("store", `its clock jumps by ${byMs} ms, to ${this.clock.offsetMs} ms off`);
   }
 }

@@ -172,6 +172,8 @@ export class Storm {
     if (this.#isOver) return;
     this.#isOver = true;
     const { nowMs, trace } = this.#world;
+    // A call that was lost before is noticed only by its timeout.
+    const { callTimeoutMs } = this.#options;
     trace.mark("world", "heals: no trouble from here on");
     this.#server.troubles = { ...noCallTroubles };
     this.#broker.troubles = { ...noBrokerTroubles };
@@ -179,19 +181,21 @@ export class Storm {
     this.#clients.lostAnswers = 0;
     if (this.#server.isDown) this.#server.startAgain();
     else for (const connection of this.#server.connections) connection.reconnectSoon();
-    this.#server.stalledUntilMs = nowMs;
-    this.#server.clock.offsetMs = 0;
+    this.#server.stopStalling();
+    // Set back, the clock of the store would keep the leases of the dead alive; so all go by where it was furthest.
+    const offsetMs = this.#server.furthestOffsetMs;
+    this.#server.clock.offsetMs = offsetMs;
     this.#broker.isDown = false;
     this.#broker.stalledUntilMs = nowMs;
     this.#broker.closedTopics.clear();
     for (const machine of this.#cluster.machines) {
-      machine.wall.offsetMs = 0;
+      machine.wall.offsetMs = offsetMs;
       const { process } = machine;
       if (process === undefined || !process.node.alive) continue;
       process.connection.crashAfterEffects = 0;
       process.node.frozenUntilMs = Math.min(process.node.frozenUntilMs, nowMs);
     }
-    for (const trouble of this.#ledger.troubles) trouble.toMs = Math.min(trouble.toMs, nowMs + 400);
+    for (const trouble of this.#ledger.troubles) trouble.toMs = Math.min(trouble.toMs, nowMs + 400 + callTimeoutMs);
   }
 
   #trouble(kind: Trouble["kind"], whose: string | undefined, fromMs: number, toMs: number): Trouble {
