@@ -153,7 +153,6 @@ const round = async (fsync: string): Promise<void> => {
     const bytes = ((await redisInfo("used_memory")) - memoryBefore) / messageCount;
     const dueTogether = claimsInDueOrder(work);
     const laterMs = epochMs(nowMs + spreadMs);
-    if (process.env.STATS) await admin.config("RESETSTAT");
     rows.push(
       await measured(`claim + settle, ${shape}`, messageCount, () =>
         inParallel(dueTogether, async ({ shard, ids }) => {
@@ -168,7 +167,6 @@ const round = async (fsync: string): Promise<void> => {
         }),
       ),
     );
-    if (process.env.STATS) console.log(await admin.info("commandstats"));
     console.log(`${shape}: ${bytes.toFixed(1)} B of Redis memory per waiting message`);
     await store.close();
     await admin.flushall();
