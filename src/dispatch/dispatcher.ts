@@ -379,7 +379,6 @@ export class Dispatcher implements ShardWorker {
       }
     }
     this.#offerReleased(shard, released);
-    if (owned.out === 0) owned.drained?.();
     wake();
   }
 
@@ -429,7 +428,8 @@ export class Dispatcher implements ShardWorker {
   #uncount(owned: OwnedShard | undefined, bytes: number): void {
     this.#outMessages--;
     this.#outBytes -= bytes;
-    if (owned !== undefined) owned.out--;
+    // Whichever way the last one came back: who waits for the shard to be empty is told.
+    if (owned !== undefined && --owned.out === 0) owned.drained?.();
   }
 
   /** A claimed message leaves our hands without an outcome. */
@@ -444,7 +444,6 @@ export class Dispatcher implements ShardWorker {
     this.#lanes.get(lane)?.untake(1);
     this.#uncount(owned, 0);
     this.#options.near.drop(handle);
-    if (owned.out === 0) owned.drained?.();
   }
 
   /** An id that was not claimed this time goes back to its lane. */
@@ -453,6 +452,5 @@ export class Dispatcher implements ShardWorker {
     lane.untake(1);
     this.#uncount(owned, 0);
     lane.pushBack(handle);
-    if (owned.out === 0) owned.drained?.();
   }
 }
