@@ -1,11 +1,11 @@
 import { RedisDelayStore } from "./adapters/redis/redis-delay-store.ts";
 import { RedisTopicMemory } from "./adapters/redis/redis-topic-memory.ts";
+import { ensureIngest } from "./adapters/rocketmq/ensure-ingest.ts";
 import { createRemotingAdmin } from "./adapters/rocketmq/remoting-admin.ts";
 import { createRocketmqSink } from "./adapters/rocketmq/rocketmq-sink.ts";
-import { createRocketmqSource } from "./adapters/rocketmq/rocketmq-source.ts";
+import { createRocketmqSource, type RocketmqSourceOptions } from "./adapters/rocketmq/rocketmq-source.ts";
 import { createRocketmqTopicDirectory } from "./adapters/rocketmq/rocketmq-topic-directory.ts";
 import type { Config } from "./config.ts";
-import { ingestTopicTypes } from "./ingest/topic-receiver.ts";
 import { epochMs } from "./message/time.ts";
 import type { Clock, MachineClock } from "./runtime/clock.ts";
 import type { Log } from "./runtime/log.ts";
@@ -43,7 +43,7 @@ export const connect = async (config: Config, surroundings: Surroundings): Promi
   const store = await RedisDelayStore.open({ ...redis, clock, durability, dedupeWindowMs, shardCount: shards });
   const directory = createRocketmqTopicDirectory(session);
   const { topic, group, receivers } = config.ingest;
-  if (topic !== "") await prepareIngest(config, directory, surroundings);
+  if (topic !== "") await prepareIngest(config, directory, session);
   const sources = Array.from({ length: topic === "" ? 0 : receivers }, () =>
     createRocketmqSource({ ...session, topic, group }),
   );
@@ -68,21 +68,21 @@ export const connect = async (config: Config, surroundings: Surroundings): Promi
 const prepareIngest = async (
   config: Config,
   directory: { lookUp(topic: string): Promise<{ readonly outcome: string }> },
-  { log, timers }: Surroundings,
+  session: Omit<RocketmqSourceOptions, "topic" | "group">,
 ): Promise<void> => {
+  const { log, timers } = session;
   const { topic, group } = config.ingest;
   for (const broker of config.rocketmq.admin) {
     const admin = createRemotingAdmin({ broker, timers });
     try {
-      if (!(await admin.topicExists(topic))) await admin.createTopic({ name: topic, type: ingestTopicTypes });
-      await admin.createGroup({ name: group });
+      await ensureIngest({ ...session, admin, topic, group });
     } catch (error) {
       log.warn({ broker, topic, group, err: error }, "could not create the ingest topic and group at this broker");
     }
   }
   if ((await directory.lookUp(topic)).outcome === "missing") {
     const commands = [
-      `mqadmin updateTopic -n <name server> -c <cluster> -t ${topic} -r 8 -w 8 -a +message.type=${ingestTopicTypes}`,
+      `mqadmin updateTopic -n <name server> -c <cluster> -t ${topic} -r 8 -w 8 -a +message.type=NORMAL`,
       `mqadmin updateSubGroup -n <name server> -c <cluster> -g ${group} -r 10000`,
     ];
     log.error(

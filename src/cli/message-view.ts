@@ -23,7 +23,7 @@ export const viewDetails = (message: StoredMessage, nowMs: number): string[] => 
   const rows: [string, string | undefined][] = [
     ["id", message.id],
     ["state", message.state],
-    ["due", when(message.deliverAt, nowMs)],
+    [message.state === "scheduled" ? "due" : "was due", when(message.deliverAt, nowMs)],
     ["ended", message.endedAt && when(message.endedAt, nowMs)],
     ["attempts", number(message.attempt)],
     ["reason", message.reason && `${message.reason.code}: ${message.reason.detail}`],

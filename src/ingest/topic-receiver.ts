@@ -29,9 +29,6 @@ export const ingestProperty = {
   messageGroup: "ESC_MESSAGE_GROUP",
 } as const;
 
-/** The message type of the ingest topic: what stands in its messages decides where they go, so they need no order here. */
-export const ingestTopicTypes = "NORMAL";
-
 const spokenTo: ReadonlySet<string> = new Set(Object.values(ingestProperty));
 
 export type TopicReceiverOptions = {
