@@ -1,8 +1,9 @@
 import { defineConfig } from "vitest/config";
 
 /**
- * Two projects: `unit` needs nothing but Node and runs in seconds; `real` runs against the services that
- * `scripts/services.mjs` starts (Redis, RocketMQ) and therefore one file at a time.
+ * Three projects: `unit` needs nothing but Node and runs in seconds; `process` starts programs of ours (the command
+ * line, npm pack) and takes a while; `real` runs against the services that `scripts/services.mjs` starts (Redis,
+ * RocketMQ) and therefore one file at a time.
  */
 export default defineConfig({
   test: {
@@ -11,8 +12,15 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["src/**/*.test.ts", "test/**/*.test.ts"],
-          exclude: ["**/*.real.test.ts", "**/node_modules/**"],
+          exclude: ["**/*.real.test.ts", "**/*.process.test.ts", "**/node_modules/**"],
           testTimeout: 20_000,
+        },
+      },
+      {
+        test: {
+          name: "process",
+          include: ["src/**/*.process.test.ts", "test/**/*.process.test.ts"],
+          testTimeout: 60_000,
         },
       },
       {
