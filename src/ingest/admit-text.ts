@@ -81,8 +81,18 @@ export const kindOf = (value: unknown): string =>
 
 /** A name for an error message or a field path: cut, and with control characters made visible. */
 export const shownName = (name: string): string => {
+  if (name.length <= shownLengthMax && isPlain(name)) return name;
   const cut = name.length > shownLengthMax ? `${name.slice(0, shownLengthMax)}…` : name;
   return JSON.stringify(cut).slice(1, -1);
 };
 
 const shownLengthMax = 64;
+
+/** Printable ASCII that JSON would not escape: nearly every name there is, and asked for every property. */
+const isPlain = (name: string): boolean => {
+  for (let i = 0; i < name.length; i++) {
+    const code = name.charCodeAt(i);
+    if (code < 0x20 || code > 0x7e || code === 0x22 || code === 0x5c) return false;
+  }
+  return true;
+};

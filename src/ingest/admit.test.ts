@@ -210,7 +210,14 @@ describe("the borders", () => {
       { properties: { ESC_ID: secret } },
       { properties: { p: secret.repeat(2000) } },
     ]) {
-      expect(() => admit(more)).toThrow(expect.not.objectContaining({ message: expect.stringContaining(secret) }));
+      let told = "";
+      try {
+        admit(more);
+      } catch (error) {
+        told = `${(error as Error).message} ${(error as { field?: string }).field}`;
+      }
+      expect(told.length).toBeGreaterThan(10);
+      expect(told).not.toContain(secret);
     }
   });
 });
