@@ -46,6 +46,7 @@ export class Lab {
   /** Serials seen by the witness. */
   readonly seen = new Set<number>();
   #witness: Witness | undefined;
+  #strangersBefore = 0;
   #redis: RedisHandle | undefined;
   #fault: { fromMs: number; untilMs: number } | undefined;
 
@@ -79,8 +80,15 @@ export class Lab {
   }
 
   /** The Redis of this recipe, started when it is first asked for. */
-  async redis(config: Record<string, string> = {}, name = "main"): Promise<RedisHandle> {
-    const handle = await startRedis({ runDir: this.folder, name, config, say: this.options.say });
+  async redis(
+    config: Record<string, string> = {},
+    name = "main",
+    environment: Readonly<Record<string, string>> = {},
+  ): Promise<RedisHandle> {
+    if (name === "main" && this.#redis !== undefined) return this.#redis;
+    const handle = await withEnvironment(environment, () =>
+      startRedis({ runDir: this.folder, name, config, say: this.options.say }),
+    );
     if (name === "main") this.#redis = handle;
     return handle;
   }
@@ -166,8 +174,15 @@ export class Lab {
     });
   }
 
+  /** A new consumer in the same group: what a program does that lost its broker. */
+  async watchAgain(): Promise<void> {
+    this.#strangersBefore += this.#witness?.strangers() ?? 0;
+    await this.#witness?.stop();
+    await this.watch();
+  }
+
   get strangers(): number {
-    return this.#witness?.strangers() ?? 0;
+    return this.#strangersBefore + (this.#witness?.strangers() ?? 0);
   }
 
   async close(): Promise<void> {
@@ -179,6 +194,20 @@ export class Lab {
     await stopServices({ names: ["redis"], runDir: this.folder });
   }
 }
+
+/** The service scripts start programs with our own environment. */
+const withEnvironment = async <T>(environment: Readonly<Record<string, string>>, act: () => Promise<T>): Promise<T> => {
+  const before = Object.keys(environment).map((name) => [name, process.env[name]] as const);
+  Object.assign(process.env, environment);
+  try {
+    return await act();
+  } finally {
+    for (const [name, value] of before) {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    }
+  }
+};
 
 /** Waits until `condition` holds; false when it does not in time. */
 export const eventually = async (withinMs: number, condition: () => boolean | Promise<boolean>): Promise<boolean> => {

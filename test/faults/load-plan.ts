@@ -43,8 +43,14 @@ export type PlannedMessage = {
   readonly repeated: boolean;
 };
 
-/** Made at this share of the time between the accept reply and the due time. */
-export type PlannedChange = { readonly verb: "cancel" | "reschedule"; readonly atShare: number; readonly byMs: number };
+export type PlannedChange = {
+  readonly verb: "cancel" | "reschedule";
+  /** Made at this share of the time between the accept reply and the due time … */
+  readonly atShare: number;
+  /** … or so long after the due time, negative for before it. */
+  readonly afterDueMs?: number;
+  readonly byMs: number;
+};
 
 export const serialProperty = "LAB_SERIAL";
 const groupCount = 40;

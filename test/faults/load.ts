@@ -26,7 +26,6 @@ const tickMs = 20;
 const batchMax = 25;
 const triesMax = 40;
 const retryMs = 150;
-/** Group messages and others travel in the same batches; nothing is special about them on the way in. */
 
 export class Load {
   readonly #parts: LoadParts;
@@ -34,6 +33,8 @@ export class Load {
   #turn = 0;
   #begun = 0;
   #accepted = 0;
+  /** When all are due together; otherwise each after its own delay. */
+  #allDueMs: number | undefined;
 
   constructor(parts: LoadParts) {
     this.#parts = parts;
@@ -49,7 +50,8 @@ export class Load {
   }
 
   /** Resolves when every message has its final reply and every change was made. */
-  async run(plan: readonly PlannedMessage[], ratePerSecond: number): Promise<void> {
+  async run(plan: readonly PlannedMessage[], ratePerSecond: number, allDueMs?: number): Promise<void> {
+    this.#allDueMs = allDueMs;
     const startedMs = performance.now();
     const underWay: Promise<void>[] = [];
     while (this.#begun < plan.length) {
@@ -77,7 +79,7 @@ export class Load {
         atMs: nowMs,
         door: message.door,
         topic: message.group === undefined ? topics.normal : topics.fifo,
-        dueMs: nowMs + message.delayMs,
+        dueMs: this.#allDueMs ?? nowMs + message.delayMs,
         crc: message.crc,
         ...(message.key === undefined ? undefined : { key: message.key }),
         ...(message.group === undefined ? undefined : { group: message.group }),
@@ -170,8 +172,9 @@ export class Load {
     const { change } = message;
     if (change === undefined) return;
     const leftMs = Math.max(0, intent.dueMs - Date.now());
+    const inMs = change.afterDueMs === undefined ? leftMs * change.atShare : leftMs + change.afterDueMs;
     this.#changes.push(
-      pause(leftMs * change.atShare).then(() => {
+      pause(Math.max(0, inMs)).then(() => {
         const dueMs = change.verb === "reschedule" ? intent.dueMs + change.byMs : undefined;
         return this.change(message.serial, id, change.verb, dueMs);
       }),
@@ -192,7 +195,11 @@ export class Load {
     later.push({ kind: "changed", serial, atMs: Date.now(), verb, ...changeOutcome(result) });
   }
 
+  /** Codes of refusals so far, with how often each came. */
+  readonly refusals = new Map<string, number>();
+
   #note(reply: Omit<Reply, "kind" | "atMs">): void {
+    if (reply.outcome === "refused") this.refusals.set(reply.code!, (this.refusals.get(reply.code!) ?? 0) + 1);
     if (reply.outcome === "accepted" && reply.deduplicated !== true) this.#accepted++;
     this.#parts.later.push({ kind: "reply", atMs: Date.now(), ...reply });
   }

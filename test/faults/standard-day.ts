@@ -2,7 +2,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import type { MessageDetails } from "../../src/wire/http.ts";
 import { eventually, type Lab } from "./lab.ts";
 import { Load } from "./load.ts";
-import { type LoadOptions, planLoad, usualLoad } from "./load-plan.ts";
+import { type LoadOptions, type PlannedMessage, planLoad, usualLoad } from "./load-plan.ts";
 import type { RecipeOutcome } from "./recipe.ts";
 import { openTopicDoor, type TopicDoor } from "./topic-door.ts";
 import { judge, missing, type Story, storiesOf } from "./verdict.ts";
@@ -20,6 +20,10 @@ export type Day = {
   readonly strikeBetween?: readonly [earliest: number, latest: number];
   /** Breaks something, and lets it heal. Called in the middle of the load. */
   readonly strike: (lab: Lab, load: Load) => Promise<void>;
+  /** All messages are due together, so long after the load begins. */
+  readonly allDueAfterMs?: number;
+  /** Alters what is sent, after the seed has decided it. */
+  readonly alter?: (message: PlannedMessage) => PlannedMessage;
   /** False where a server's clock is shifted. */
   readonly bornIsTrue?: boolean;
   /** How long after the load's last due time everything must have arrived. */
@@ -51,13 +55,15 @@ export const standardDay = async (lab: Lab, day: Day): Promise<RecipeOutcome> =>
   }
   let door: TopicDoor | undefined;
   if (options.shares.topicDoor > 0) door = await openTopicDoor(lab.rocketmq.endpoint, lab.topics.ingest);
-  const plan = planLoad(options, lab.random.fork(), `${recipe}-${seed}`);
+  const planned = planLoad(options, lab.random.fork(), `${recipe}-${seed}`);
+  const plan = day.alter === undefined ? planned : planned.map(day.alter);
   const { http, ledger, later, topics, ports } = lab;
   const load = new Load({ http, door, ledger, later, random: lab.random.fork(), topics, ports });
   const [earliest, latest] = day.strikeBetween ?? [0.35, 0.65];
   const strikeAt = Math.floor(plan.length * (earliest + (latest - earliest) * lab.random.float()));
   try {
-    const loading = load.run(plan, options.ratePerSecond);
+    const allDueMs = day.allDueAfterMs === undefined ? undefined : Date.now() + day.allDueAfterMs;
+    const loading = load.run(plan, options.ratePerSecond, allDueMs);
     const striking = (async () => {
       await eventually(60_000, () => load.begun >= strikeAt);
       await day.strike(lab, load);
