@@ -56,6 +56,8 @@ export type ServiceMetrics = Pick<
 export const defaultTenant = "default";
 
 const checkEveryMs = 1_000;
+/** As often as it reads in good days; a store that is back finds everything loaded half a second later. */
+const loaderBackoffMaxMs = 500;
 /** How long a stop waits for what is being sent; then other processes take over by lease. */
 const drainMaxMs = 8_000;
 
@@ -140,12 +142,13 @@ export class Service implements Overview {
       ownTopics,
     });
 
-    const loop = (name: string, runOnce: (signal: AbortSignal) => Promise<number>) =>
-      new Loop({ name, timers, log, runOnce });
+    const loop = (name: string, runOnce: (signal: AbortSignal) => Promise<number>, errorBackoffMaxMs = 5_000) =>
+      new Loop({ name, timers, log, runOnce, errorBackoffMs: { first: 100, max: errorBackoffMaxMs } });
     this.#loops = {
       checks: loop("checks", () => this.#check()),
-      keeper: loop("shard keeper", () => this.#keeper.runOnce()),
-      loader: loop("loader", (signal) => this.#loader.runOnce(signal)),
+      // No slower in bad days than in good ones: a lease may end, or the store may be back, at any moment.
+      keeper: loop("shard keeper", () => this.#keeper.runOnce(), Math.max(100, leaseMs / 10)),
+      loader: loop("loader", (signal) => this.#loader.runOnce(signal), loaderBackoffMaxMs),
       ticker: loop("ticker", async () => this.#dispatcher.tick()),
       receivers: sources.map((source, i) => {
         const receiver = new TopicReceiver({
