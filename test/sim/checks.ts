@@ -202,7 +202,9 @@ const checkAnswers = (run: AfterRun, violated: Violated): void => {
         violated("I8 the same key is one message", `${content} was scheduled twice`, id!);
       }
       if (delayMs !== undefined && mine.atMs >= startedMs && !deduplicated) {
-        const earliestMs = startedMs + delayMs - (hasClockTrouble(run) ? clockToleranceMs + 40 : 2 * roundingMs);
+        const askedMs = (operation.retryOf ?? operation).startedMs;
+        const earliestMs =
+          askedMs + delayMs - (hasClockTrouble(run) ? clockToleranceMs + run.options.callTimeoutMs : 2 * roundingMs);
         if (mine.deliverAtMs - epochStartMs < earliestMs) {
           const text = `client ${number} asked at ${startedMs.toFixed(1)} for a delay of ${delayMs} ms and got ${mine.deliverAtMs - epochStartMs}`;
           violated("I2 a delay counts from the asking", text, id!);

@@ -174,6 +174,7 @@ export class Storm {
     const { nowMs, trace } = this.#world;
     // A call that was lost before is noticed only by its timeout.
     const { callTimeoutMs } = this.#options;
+    const { slowMs } = this.#server.troubles;
     trace.mark("world", "heals: no trouble from here on");
     this.#server.troubles = { ...noCallTroubles };
     this.#broker.troubles = { ...noBrokerTroubles };
@@ -195,7 +196,10 @@ export class Storm {
       process.connection.crashAfterEffects = 0;
       process.node.frozenUntilMs = Math.min(process.node.frozenUntilMs, nowMs);
     }
-    for (const trouble of this.#ledger.troubles) trouble.toMs = Math.min(trouble.toMs, nowMs + 400 + callTimeoutMs);
+    for (const trouble of this.#ledger.troubles) {
+      const isOver = trouble.toMs < nowMs - 1;
+      if (!isOver) trouble.toMs = nowMs + 400 + callTimeoutMs + slowMs;
+    }
   }
 
   #trouble(kind: Trouble["kind"], whose: string | undefined, fromMs: number, toMs: number): Trouble {
