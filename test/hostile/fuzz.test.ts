@@ -4,13 +4,12 @@ import { testApp, testNowMs } from "../../src/admin/testing.ts";
 import { admitReschedule, admitSchedule } from "../../src/ingest/admit.ts";
 import { parseDuration, parseInstant } from "../../src/ingest/parse-time.ts";
 import { isEscapementError } from "../../src/message/errors.ts";
-import { limits } from "../../src/message/message.ts";
 import { judgeDuration, judgeInstant, judgeMessage } from "./judge.ts";
 
 // Random input of every shape: the answer is never 5xx, nothing invalid is accepted, nothing valid is refused, and
 // what is accepted arrives with every byte. `FUZZ_RUNS=100000` for a long night.
 
-const runs = Number(process.env["FUZZ_RUNS"] ?? 2_000);
+const runs = Number(process.env.FUZZ_RUNS ?? 2_000);
 
 const context = {
   tenant: "t",
@@ -225,17 +224,17 @@ describe("admit", () => {
         accepted++;
         const { message } = admitSchedule(given, context);
         const body =
-          given["body"] === undefined
-            ? Buffer.from(given["bodyBase64"] as string, "base64")
-            : Buffer.from(given["body"] as string);
+          given.body === undefined
+            ? Buffer.from(given.bodyBase64 as string, "base64")
+            : Buffer.from(given.body as string);
         expect(message.body.equals(body)).toBe(true);
-        expect(Object.fromEntries(message.properties)).toEqual(given["properties"] ?? {});
-        expect(message.keys).toEqual(given["keys"] ?? []);
+        expect(Object.fromEntries(message.properties)).toEqual(given.properties ?? {});
+        expect(message.keys).toEqual(given.keys ?? []);
         expect([message.topic, message.tag, message.key, message.messageGroup]).toEqual(
           ["topic", "tag", "key", "messageGroup"].map((name) => given[name]),
         );
-        const wait = judgeDuration(given["delay"]);
-        expect(message.deliverAtMs).toBe(wait === undefined ? judgeInstant(given["deliverAt"]) : testNowMs + wait);
+        const wait = judgeDuration(given.delay);
+        expect(message.deliverAtMs).toBe(wait === undefined ? judgeInstant(given.deliverAt) : testNowMs + wait);
       }),
       { numRuns: runs * 5 },
     );
@@ -402,74 +401,5 @@ describe("the HTTP app", () => {
       }),
       { numRuns: Math.ceil(runs / 5) },
     );
-  });
-});
-
-describe("100 KB of malice", () => {
-  const kilobytes = 100_000;
-  const pieces = [
-    "a",
-    " ",
-    "1",
-    "9",
-    "=",
-    "A",
-    "é",
-    "\u0001",
-    "\ud800",
-    "-",
-    "P",
-    "1m",
-    "level:",
-    "P1D",
-    "2027-01-01T",
-    "%",
-    "|",
-    ".",
-    "\u00a0",
-    "\u{1F4E8}",
-    "TIMER_",
-    "a b",
-  ];
-  const shapes = pieces.flatMap((piece) => {
-    const long = piece.repeat(Math.floor(kilobytes / piece.length));
-    return [long, `${long}\u0000`, `a${long}!`];
-  });
-  const slots: [string, (text: string) => object][] = [
-    ["topic", (topic) => ({ topic })],
-    ["tag", (tag) => ({ tag })],
-    ["key", (key) => ({ key })],
-    ["messageGroup", (messageGroup) => ({ messageGroup })],
-    ["keys", (text) => ({ keys: [text, text] })],
-    ["a property", (text) => ({ properties: { p: text } })],
-    ["a property name", (text) => ({ properties: { [text]: "x" } })],
-    ["delay", (delay) => ({ delay })],
-    ["deliverAt", (deliverAt) => ({ delay: undefined, deliverAt })],
-    ["expireAfter", (expireAfter) => ({ expireAfter })],
-    ["retry", (text) => ({ retry: { initial: text, max: text } })],
-    ["body", (body) => ({ body })],
-    ["bodyBase64", (bodyBase64) => ({ body: undefined, bodyBase64 })],
-    ["an unknown field", (text) => ({ [text]: 1 })],
-    ["onConflict", (onConflict) => ({ key: "k", onConflict })],
-  ];
-
-  it.each(slots)("in %s takes at most 5 ms to judge", (_, fieldsOf) => {
-    for (const shape of shapes) {
-      const given = JSON.parse(JSON.stringify({ topic: "orders", body: "x", delay: "1s", ...fieldsOf(shape) }));
-      // The best of three: what the machine was doing besides is not the validator's time.
-      const took = Math.min(
-        ...[1, 2, 3].map(() => {
-          const startedAt = performance.now();
-          accepts(() => admitSchedule(given, context));
-          return performance.now() - startedAt;
-        }),
-      );
-      expect(took).toBeLessThanOrEqual(5);
-    }
-  });
-
-  it("leaves room for a full body, which is not malice", () => {
-    const body = "é".repeat(limits.bodyBytesMax / 2);
-    expect(accepts(() => admitSchedule({ topic: "orders", body, delay: 1 }, context))).toBe(true);
   });
 });
