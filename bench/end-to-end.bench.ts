@@ -1,0 +1,148 @@
+import { createTopic } from "./lab/broker.ts";
+import { startWitness, type Witness } from "./lab/consumer.ts";
+import { batchRequest, HttpConnection } from "./lab/http-connection.ts";
+import { type Buckets, bucketsOf, countBetween, percentileMs } from "./lab/lateness-histogram.ts";
+import { Meter } from "./lab/meter.ts";
+import { atRate, pause } from "./lab/pace.ts";
+import type { Benchmark, Row } from "./lab/row.ts";
+import { type Server, startServer } from "./lab/server-process.ts";
+
+/**
+ * The whole way at a given rate: HTTP batches in, Redis `always`, wheel, the real broker out, generator on the same
+ * machine. Lateness is the server's own (its histogram, exact at 5, 25, 50 … ms) and, apart, what an ordinary
+ * consumer sees: its clock when it has the message, minus ESC_DELIVER_AT. The official client receives about 5,000 a
+ * second here, so above 2,000 it reads only a topic that gets every tenth message.
+ */
+const perRequest = 100;
+/** Long enough that messages wait in the store and come back through the near window, as they would for an hour. */
+const delayMs = 2_000;
+const spreadMs = 1_000;
+
+export const benchmark: Benchmark = async (lab, report) => {
+  const { broker, endpoint } = lab.rocketmq;
+  const main = await createTopic(broker, "MAIN");
+  const witnessed = await createTopic(broker, "WITNESSED");
+  const server = await startServer(lab);
+  const connections = Array.from({ length: 8 }, () => new HttpConnection(server.port));
+  const holdMs = lab.quick ? 2_000 : 10_000;
+
+  /** Sends for a while, waits until all of it is out, and says what became of it. */
+  const stage = async (perSecond: number, durationMs: number, requests: readonly Buffer[], witness?: Witness) => {
+    const before = await lookAt(server);
+    await witness?.clear();
+    const meter = new Meter({
+      generator: process.pid,
+      server: server.pid,
+      redis: lab.redis.pid,
+      rocketmq: lab.rocketmq.pid,
+      ...(witness === undefined ? {} : { consumer: witness.pid }),
+    });
+    const sent = await sendAtRate(connections, perSecond, durationMs, requests);
+    const deadlineMs = Date.now() + delayMs + spreadMs + 15_000;
+    let after = await lookAt(server);
+    while (countBetween(before, after) < sent && Date.now() < deadlineMs) {
+      await pause(100);
+      after = await lookAt(server);
+    }
+    await pause(witness === undefined ? 0 : 300);
+    const measured = meter.stop(sent);
+    return {
+      sent,
+      out: countBetween(before, after),
+      p50: percentileMs(before, after, 0.5),
+      p99: percentileMs(before, after, 0.99),
+      measured: { ...measured, perSecond: sent / (durationMs / 1000) },
+      seen: await witness?.summary(),
+    };
+  };
+
+  const allWitnessed = requestsOf(() => witnessed.topic);
+  const mostlyMain = requestsOf((i) => (i % 10 === 0 ? witnessed.topic : main.topic));
+  const onlyMain = requestsOf(() => main.topic);
+  const witness = await startWitness(endpoint, witnessed);
+  await stage(3_000, lab.quick ? 1_000 : 4_000, mostlyMain, witness); // a process that has just started is slower for a while
+  for (const [perSecond, requests] of [
+    [2_000, allWitnessed],
+    [10_000, mostlyMain],
+  ] as const) {
+    const { sent, out, p50, p99, measured, seen } = await stage(perSecond, holdMs, requests, witness);
+    report({
+      id: `end to end/${perSecond / 1000} k`,
+      what: `HTTP batches to the real broker at ${perSecond.toLocaleString("en")} messages/s`,
+      durability: "always",
+      ...heldRate(measured, perSecond),
+      numbers: {
+        "dispatch p50 ms": p50,
+        "dispatch p99 ms": p99,
+        "consumer p50 ms": seen!.p50Ms,
+        "consumer p99 ms": seen!.p99Ms,
+        early: seen!.early,
+        "not out": sent - out,
+      },
+    });
+  }
+  await witness.stop();
+
+  let best: Row | undefined;
+  for (const perSecond of lab.quick ? [6_000] : [8_000, 12_000, 15_000, 18_000, 22_000, 26_000, 30_000]) {
+    const { sent, out, p50, p99, measured } = await stage(perSecond, holdMs, onlyMain);
+    if (sent < perSecond * (holdMs / 1000) * 0.98 || out < sent || !(p99 <= 1_000)) break;
+    best = {
+      id: "end to end/sustained",
+      what: `highest rate with dispatch lateness p99 ≤ 1 s over ${holdMs / 1000} s`,
+      durability: "always",
+      ...measured,
+      numbers: { "dispatch p50 ms": p50, "dispatch p99 ms": p99 },
+    };
+  }
+  if (best !== undefined) report(best);
+  for (const connection of connections) connection.close();
+  await server.stop();
+};
+
+const requestsOf = (topicOf: (i: number) => string): Buffer[] =>
+  Array.from({ length: 20 }, () => batchRequest(topicOf, perRequest, delayMs, spreadMs));
+
+const lookAt = async (server: Server): Promise<Buckets> => bucketsOf(await server.metrics());
+
+const heldRate = (measured: Row | Omit<Row, "id" | "what" | "durability" | "numbers">, wanted: number) =>
+  measured.perSecond !== undefined && measured.perSecond < wanted * 0.98
+    ? { ...measured, void: `the generator reached ${measured.perSecond.toFixed(0)} messages/s` }
+    : measured;
+
+/** Sends at the rate with whichever connection is free; a rate that cannot be held shows in the answer. */
+const sendAtRate = async (
+  connections: readonly HttpConnection[],
+  perSecond: number,
+  durationMs: number,
+  requests: readonly Buffer[],
+): Promise<number> => {
+  const free = [...connections];
+  let open = 0;
+  let accepted = 0;
+  let owed = 0;
+  let turn = 0;
+  let refused = 0;
+  const send = (): void => {
+    while (owed > 0 && free.length > 0) {
+      const connection = free.pop()!;
+      owed--;
+      open++;
+      connection.send(requests[turn++ % requests.length]!, (status) => {
+        open--;
+        if (status === 200) accepted += perRequest;
+        else refused++;
+        free.push(connection);
+        send();
+      });
+    }
+  };
+  await atRate(perSecond / perRequest, durationMs, () => {
+    owed++;
+    send();
+  });
+  owed = 0;
+  while (open > 0) await pause(5);
+  if (refused > 0) throw new Error(`${refused} requests were refused`);
+  return accepted;
+};

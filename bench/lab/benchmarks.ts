@@ -1,0 +1,18 @@
+import type { Benchmark } from "./row.ts";
+
+/** Every benchmark by the name that `--only` takes, in the order in which they run. */
+export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benchmark }>>> = {
+  wheel: () => import("./wheel.ts"),
+  store: () => import("./store.ts"),
+  "rocketmq-send": () => import("./rocketmq-send.ts"),
+  http: () => import("../http.bench.ts"),
+  ingest: () => import("../ingest.bench.ts"),
+  dispatch: () => import("../dispatch.bench.ts"),
+  "end-to-end": () => import("../end-to-end.bench.ts"),
+  burst: () => import("../burst.bench.ts"),
+  memory: () => import("../memory.bench.ts"),
+  takeover: () => import("../takeover.bench.ts"),
+  "event-loop": () => import("../event-loop.bench.ts"),
+  bullmq: () => import("../bullmq.bench.ts"),
+  "rocketmq-timer": () => import("../rocketmq-timer.bench.ts"),
+};
