@@ -307,7 +307,9 @@ export class Dispatcher implements ShardWorker {
       this.#settle(item, { kind: "give_back", id: item.message.id });
       return false;
     }
-    metrics.sending(nowMs - item.message.deliverAtMs, item.message.attempt);
+    // A message for a past instant is due when it comes in.
+    const { deliverAtMs, acceptedAtMs, attempt } = item.message;
+    metrics.sending(nowMs - Math.max(deliverAtMs, acceptedAtMs), attempt);
     return true;
   }
 

@@ -105,6 +105,7 @@ export class StoreIntake implements Intake {
     const id = admitRef(ref, tenant);
     const change = admitReschedule(request, { nowMs: clock.nowMs() });
     const shard = shardOf(id, store.shardCount);
+    if (change.expireAtMs === undefined) await this.#assertStillInTime(shard, id, change.deliverAtMs);
     const local = window.owns(shard);
     const [result] = await store.reschedule(
       shard,
@@ -167,6 +168,19 @@ export class StoreIntake implements Intake {
     }
     const problem = storeProblem();
     if (problem !== undefined) throw new EscapementError("store_refusing", problem, { retryAfterMs: 5_000 });
+  }
+
+  /** An expiry that was set earlier and would now come first must not make the message vanish. */
+  async #assertStillInTime(shard: number, id: MessageId, deliverAtMs: EpochMs): Promise<void> {
+    const { store, clock } = this.#options;
+    const [stored] = await store.get(shard, [id], clock.nowMs());
+    const expireAtMs = stored?.message?.expireAtMs;
+    if (stored?.state !== "scheduled" || expireAtMs === undefined || expireAtMs > deliverAtMs) return;
+    throw new EscapementError(
+      "expires_before_due",
+      `the message expires at ${formatInstant(expireAtMs)}, before its new time; give expireAfter too, or null for never`,
+      { field: "expireAfter" },
+    );
   }
 
   #wakeUntil(): EpochMs {
