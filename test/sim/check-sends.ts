@@ -24,7 +24,7 @@ const at = (ms: number): string => `${(ms / 1000).toFixed(4)} s`;
 
 const checkOne = (run: AfterRun, record: MessageRecord, send: Send, violated: Violated): void => {
   const { id } = record;
-  const { startedMs, node, epoch, attempt, deliverAtMs, expireAtMs, refereeMs } = send;
+  const { startedMs, node, epoch, attempt, deliverAtMs, refereeMs } = send;
   const claim = record.claims.findLast(
     (other) => other.node === node && other.epoch === epoch && other.attempt === attempt && other.atMs <= startedMs,
   );
@@ -43,6 +43,7 @@ const checkOne = (run: AfterRun, record: MessageRecord, send: Send, violated: Vi
     const text = `sent ${send.content} due ${deliverAtMs}; when it was claimed it was ${current?.content} due ${current?.deliverAtMs}`;
     violated("I6 what is sent is what holds", text, id);
   }
+  const expireAtMs = current?.expireAtMs;
   if (expireAtMs !== undefined && !hasClockTrouble(run) && startedMs + epochStartMs > expireAtMs + 25) {
     violated("not sent after its expiry", `at ${at(startedMs)}, it expired at ${at(expireAtMs - epochStartMs)}`, id);
   }

@@ -22,8 +22,6 @@ export type AfterRun = {
   /** When everything due had gone out; undefined when it had not by `limitMs`. */
   readonly quietMs: number | undefined;
   readonly limitMs: number;
-  /** When the look at what was at rest was taken; everybody is stopped right after. */
-  readonly restMs: number;
   readonly farQuiet: boolean;
   readonly stopped: boolean;
   readonly gaugesAtRest: readonly { node: SimNode; out: number; ready: number; near: number }[];
@@ -75,7 +73,7 @@ const checkLiveness = (run: AfterRun, violated: Violated): void => {
     }
   }
   // Every shard has an owner soon after the storm.
-  const byMs = Math.min(run.restMs, healedMs + options.callTimeoutMs + options.leaseMs + 2_000);
+  const byMs = healedMs + options.callTimeoutMs + options.leaseMs + 2_000;
   for (let shard = 0; shard < options.shards; shard++) {
     const owned = ledger.acquired.findLast((acquired) => acquired.shard === shard && acquired.atMs <= byMs);
     const released = ledger.released.some(
@@ -177,6 +175,9 @@ const checkDeath = (
 
 const checkAnswers = (run: AfterRun, violated: Violated): void => {
   const { ledger } = run;
+  const kept = new Set(
+    ledger.operations.filter(({ onConflict }) => onConflict === "keep").map(({ content }) => content!),
+  );
   const idOfKey = new Map<string, string>();
   for (const operation of ledger.operations) {
     const { kind, id, key, group, answer, content, number, deduplicated, startedMs, delayMs } = operation;
@@ -192,6 +193,9 @@ const checkAnswers = (run: AfterRun, violated: Violated): void => {
         if (known !== undefined && known !== id)
           violated("I8 the same key is one message", `${known} and ${id}`, known, id!);
         idOfKey.set(name, id!);
+      }
+      if (kept.has(content!) && record.contents.some((one) => one.content === content && one.how === "replaced")) {
+        violated("P5 keep keeps the first", `${content} replaced another message`, id!);
       }
       const mine = record.contents.findLast((one) => one.content === content && one.how !== "rescheduled");
       if (mine === undefined) {

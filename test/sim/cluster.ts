@@ -140,6 +140,7 @@ export class Cluster {
     const { process } = machine;
     if (process?.node.alive !== true) return;
     const { nowMs } = this.#world;
+    process.node.timersAfterFreezeMs = process.node.random.pick([0, 0.5, 20]);
     process.node.frozenUntilMs = Math.max(process.node.frozenUntilMs, nowMs + forMs);
     this.#world.trace.mark(process.node.name, `stands still for ${Math.round(forMs)} ms`);
     this.#ledger.troubles.push({ kind: "pause", fromMs: nowMs, toMs: nowMs + forMs, whose: process.node.name });

@@ -33,9 +33,10 @@ export type SimOptions = {
     readonly brokerStalls: number;
     readonly topicOutages: number;
     readonly crashes: number;
-    /** A crash right after one of a node's own calls had its effect. */
+    /** A crash right after something that a node asked for was done, before it hears of it. */
     readonly crashesAfterEffect: number;
     readonly pauses: number;
+    readonly pausesAfterEffect: number;
     readonly stops: number;
     readonly machineClocks: number;
     readonly storeClock: number;
@@ -77,6 +78,7 @@ export const optionsOf = (seed: number): SimOptions => {
       crashes: some(3),
       crashesAfterEffect: some(2),
       pauses: some(3),
+      pausesAfterEffect: some(3),
       stops: mood === "rolling" ? random.whole(1, 4) : some(3),
       machineClocks: some(3),
       storeClock: storm && random.chance(0.12) ? random.whole(1, 2) : 0,

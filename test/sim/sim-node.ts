@@ -17,9 +17,15 @@ export class SimNode {
   alive = true;
   /** Nothing of it runs before this: a stopped process, a long collection of garbage, a stalled event loop. */
   frozenUntilMs = 0;
+  /** So long after standing still its timers come; what came from outside is there at once. */
+  timersAfterFreezeMs = 0;
   diedMs = Number.POSITIVE_INFINITY;
   /** When its orderly stop began. */
   stoppingMs = Number.POSITIVE_INFINITY;
+
+  #effect = "";
+  #effectsToGo = 0;
+  #onEffect: () => void = () => {};
 
   constructor(world: World, name: string, wall: WallClock) {
     this.name = name;
@@ -35,6 +41,7 @@ export class SimNode {
     this.timers = {
       after: (delayMs, callback): Timer => {
         const event = world.after(this.#timerMs(delayMs), this, callback);
+        event.isTimer = true;
         return {
           cancel: () => {
             event.canceled = true;
@@ -42,6 +49,19 @@ export class SimNode {
         };
       },
     };
+  }
+
+  /** `act` comes right after the count-th such effect of this node at store or broker, before the node hears of it. */
+  afterEffects(effect: Effect, count: number, act: () => void): void {
+    this.#effect = effect === "any" ? "" : effect;
+    this.#effectsToGo = count;
+    this.#onEffect = act;
+  }
+
+  /** Said by the store and the broker: something that this node asked for was done. */
+  hadEffect(what: string): void {
+    if (!this.alive || this.#effectsToGo === 0 || !what.startsWith(this.#effect)) return;
+    if (--this.#effectsToGo === 0) this.#onEffect();
   }
 
   /** As Node's: up to a millisecond early, usually a little late. */
@@ -54,3 +74,17 @@ export class SimNode {
 
 /** A wall clock, of a machine or of the store: the true time and an offset that faults move. */
 export type WallClock = { readonly name: string; offsetMs: number };
+
+/** What a node asks others to do, where a fault may be put right behind it. */
+export const effects = [
+  "any",
+  "claim",
+  "settle",
+  "send",
+  "schedule",
+  "acquire",
+  "recover",
+  "release",
+  "renew",
+] as const;
+export type Effect = (typeof effects)[number];

@@ -145,6 +145,7 @@ export class SimSink implements Sink {
           return { ok: true, brokerMessageId: `${message.id}/${message.attempt}` };
         });
         world.trace.say("broker", `has it, from ${node.name}${isUnknown ? ", which will not hear of it" : ""}`, ids);
+        node.hadEffect("send");
         if (isUnknown) {
           world.after(random.between(1, sendTimeoutMs), node, () =>
             answer(all({ ok: false, failure: failure("unknown", "connection_reset") })),

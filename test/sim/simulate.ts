@@ -99,8 +99,9 @@ const simulateWith = async (options: SimOptions, plant: Plant, rejections: reado
   const limitMs = Math.max(world.nowMs, latestDueMs) + options.leaseMs + 2_000 + slackMs;
   const quietMs = await quietBy(limitMs);
   // Whoever still sends after everything has ended is caught here.
-  await world.run(world.nowMs + options.leaseMs + 1_000);
-  const restMs = world.nowMs;
+  await world.run(
+    Math.max(world.nowMs + options.leaseMs + 1_000, healedMs + options.callTimeoutMs + options.leaseMs + 2_000),
+  );
   const gaugesAtRest = cluster.running.map(({ node, gauges }) => ({
     node,
     out: gauges.get("escapement_out")!(),
@@ -152,7 +153,6 @@ const simulateWith = async (options: SimOptions, plant: Plant, rejections: reado
     stats,
     healedMs,
     quietMs,
-    restMs,
     limitMs,
     farQuiet,
     stopped,

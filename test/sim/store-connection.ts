@@ -58,9 +58,6 @@ export class StoreConnection implements DelayStore {
   }
 
   readonly #wallOffsetMs: () => number;
-  /** Counts down with this node's effects in the store; at 0 it crashes, before it hears of the last one. */
-  crashAfterEffects = 0;
-  onCrash: () => void = () => {};
 
   get node(): SimNode {
     return this.#node;
@@ -170,7 +167,7 @@ export class StoreConnection implements DelayStore {
         if (call.isOver) say(`${what}: takes effect though its caller gave up`);
         effect().then(
           (result) => {
-            if (this.crashAfterEffects > 0 && --this.crashAfterEffects === 0 && node.alive) this.onCrash();
+            node.hadEffect(what);
             answer(() => resolve(result));
           },
           (error: unknown) => {

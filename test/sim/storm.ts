@@ -3,6 +3,7 @@ import type { Cluster, Machine } from "./cluster.ts";
 import type { Ledger, Trouble } from "./ledger.ts";
 import type { SimOptions } from "./options.ts";
 import type { Prng } from "./prng.ts";
+import { effects } from "./sim-node.ts";
 import { type Broker, noBrokerTroubles } from "./sim-sink.ts";
 import type { IngestTopic } from "./sim-source.ts";
 import { simTopics } from "./sim-topics.ts";
@@ -142,13 +143,19 @@ export class Storm {
     });
     times(troubles.crashes, (machine) => this.#cluster.crash(machine, random.between(20, 3_000)));
     times(troubles.crashesAfterEffect, (machine) => {
-      if (machine.process?.node.alive !== true) return;
-      machine.process.connection.crashAfterEffects = random.whole(1, 12);
-      machine.process.connection.onCrash = () => this.#cluster.crash(machine, random.between(20, 3_000));
+      const restartAfterMs = random.between(20, 3_000);
+      const effect = random.pick(effects);
+      machine.process?.node.afterEffects(effect, random.whole(1, 3), () =>
+        this.#cluster.crash(machine, restartAfterMs),
+      );
     });
-    times(troubles.pauses, (machine) =>
-      this.#cluster.pause(machine, random.pick([random.between(5, 300), leaseMs * random.between(0.7, 1.6)])),
-    );
+    const pauseMs = (): number => random.pick([random.between(5, 300), leaseMs * random.between(0.7, 1.6)]);
+    times(troubles.pauses, (machine) => this.#cluster.pause(machine, pauseMs()));
+    times(troubles.pausesAfterEffect, (machine) => {
+      const forMs = leaseMs * random.between(0.9, 1.7);
+      const effect = random.pick(effects);
+      machine.process?.node.afterEffects(effect, random.whole(1, 3), () => this.#cluster.pause(machine, forMs));
+    });
     times(troubles.stops, (machine) => {
       // With nobody left to take over, a rolling restart would be an outage.
       const others = this.#cluster.answering.filter(({ node }) => node !== machine.process?.node);
@@ -193,7 +200,7 @@ export class Storm {
       machine.wall.offsetMs = offsetMs;
       const { process } = machine;
       if (process === undefined || !process.node.alive) continue;
-      process.connection.crashAfterEffects = 0;
+      process.node.afterEffects("any", 0, () => {});
       process.node.frozenUntilMs = Math.min(process.node.frozenUntilMs, nowMs);
     }
     for (const trouble of this.#ledger.troubles) {

@@ -16,6 +16,8 @@ export type WorldEvent = {
   /** Whose event it is; it waits while that node is frozen and is dropped when it crashed. */
   readonly node: SimNode | undefined;
   readonly run: () => void;
+  /** A timer of the node, not something that comes to it from outside. */
+  isTimer: boolean;
   canceled: boolean;
 };
 
@@ -44,7 +46,14 @@ export class World {
   }
 
   at(atMs: number, node: SimNode | undefined, run: () => void): WorldEvent {
-    const event = { atMs: Math.max(atMs, this.nowMs), order: this.#order++, node, run, canceled: false };
+    const event = {
+      atMs: Math.max(atMs, this.nowMs),
+      order: this.#order++,
+      node,
+      run,
+      isTimer: false,
+      canceled: false,
+    };
     this.#push(event);
     return event;
   }
@@ -87,8 +96,9 @@ export class World {
       const { node } = event;
       if (event.canceled || (node !== undefined && !node.alive)) continue;
       if (node !== undefined && node.frozenUntilMs > event.atMs) {
+        // What came from outside meanwhile may be looked at first, or the timers that are due.
         // In their order, because equal times go by the number of their coming.
-        event.atMs = node.frozenUntilMs;
+        event.atMs = node.frozenUntilMs + (event.isTimer ? node.timersAfterFreezeMs : 0);
         event.order = this.#order++;
         this.#push(event);
         continue;
