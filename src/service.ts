@@ -119,7 +119,7 @@ export class Service implements Overview {
       log,
       metrics: this.#metrics,
       leaseMs,
-      onFenced: (shard) => this.#keeper.fenced(shard),
+      onFenced: (shard, epoch) => this.#keeper.fenced(shard, epoch),
       wake: () => this.#loops.ticker.wake(),
     });
     this.#loader = new Loader({

@@ -41,6 +41,8 @@ export class ShardKeeper implements Leases {
   /** Shards on their way out, until the store was told. */
   readonly #leaving = new Map<number, Promise<void>>();
   #members: readonly string[] = [];
+  /** Others may count on us. */
+  #isMember = false;
   #stopping = false;
 
   constructor(options: ShardKeeperOptions) {
@@ -66,12 +68,16 @@ export class ShardKeeper implements Leases {
     await this.#renew();
     // What is being finished before we go needs its lease until then.
     if (this.#stopping) return leaseMs / 10;
+    if (!this.#options.fit()) {
+      await this.#makeRoom();
+      return leaseMs / 10;
+    }
+    this.#isMember = true;
     this.#members = await store.heartbeat(node, leaseMs);
     // A member whose heartbeat came back without itself would assign nothing to itself; the list always holds it.
     const wanted = assign(this.#members, store.shardCount);
     // Not waited for: a broker that does not answer may hold a handover up for longer than our other leases last.
     for (const shard of this.#held.keys()) if (wanted[shard] !== node) void this.#handOver(shard);
-    if (!this.#options.fit()) return leaseMs / 10;
     for (let shard = 0; shard < store.shardCount; shard++) {
       const isFree = !this.#held.has(shard) && !this.#leaving.has(shard);
       if (wanted[shard] === node && isFree && !this.#stopping) await this.#take(shard);
@@ -93,12 +99,21 @@ export class ShardKeeper implements Leases {
     });
   }
 
-  /** To be called when an owner's call was answered with `fenced`: somebody else has the shard. */
-  fenced(shard: number): void {
-    if (this.#held.delete(shard)) {
+  /** To be called when an owner's call under `epoch` was answered with `fenced`: somebody else has, or had, the shard. */
+  fenced(shard: number, epoch: number): void {
+    // An old call's answer says nothing about the epoch under which we may have taken it again since.
+    if (this.#held.get(shard)?.epoch === epoch && this.#held.delete(shard)) {
       this.#options.log.warn({ shard }, "shard was taken over by another process");
       this.#options.worker.lost(shard);
     }
+  }
+
+  /** Others work while we must not: a shard that we kept would stand still. */
+  async #makeRoom(): Promise<void> {
+    for (const shard of this.#held.keys()) void this.#handOver(shard);
+    if (!this.#isMember) return;
+    await this.#options.store.leave(this.#options.node);
+    this.#isMember = false;
   }
 
   #dropExpired(): void {
@@ -123,7 +138,7 @@ export class ShardKeeper implements Leases {
       const held = this.#held.get(shard);
       if (held?.epoch !== epoch) return;
       if (renewed[i]) held.validUntilMs = startedMs + leaseMs;
-      else this.fenced(shard);
+      else this.fenced(shard, epoch);
     });
     this.#dropExpired();
   }
