@@ -43,7 +43,7 @@ export type DispatcherOptions = {
   readonly log: Log;
   readonly metrics: DispatchMetrics;
   readonly leaseMs: number;
-  readonly onFenced: (shard: number, epoch: number) => void;
+  readonly onFenced: (shard: number) => void;
   /** Ends the ticker's wait: something became due sooner than it knew. */
   readonly wake: () => void;
 };
@@ -55,8 +55,17 @@ const outBytesMax = 64 * 1024 * 1024;
 const claimBytesMax = 4 * 1024 * 1024;
 /** Expired per tick, so that a burst of 100,000 does not hold the event loop for longer than about 10 ms. */
 const expireMax = 20_000;
-/** With claims still under way a tick waits this long before it claims again, so that claims stay well filled. */
-const claimSpacingMs = 4;
+/** With full claims still under way a tick waits this long before it claims again, so that claims stay full. */
+const fullClaimSpacingMs = 4;
+/** A claim of fewer than this costs nearly as much as one of so many: it is sparse. */
+const fullClaimMessages = 16;
+/**
+ * Sparse claims are made at most so many a millisecond, but some may be made at once. Beyond that we wait, more falls
+ * due meanwhile and travels along. At 2,000 messages/s nothing ever waits; at 10,000 a claim takes three messages
+ * and not 1.7, which cost a quarter more CPU in Redis.
+ */
+const sparseClaimsPerMs = 3;
+const sparseClaimsAtOnce = 32;
 /** Due longer ago than this counts as catching up. */
 const freshMs = 1_000;
 /** How long the ticker sleeps at most; wakes end it sooner. */
@@ -73,7 +82,9 @@ export class Dispatcher implements ShardWorker {
   #outMessages = 0;
   #outBytes = 0;
   #claims = 0;
-  #lastClaimMs = 0;
+  #lastClaims = { atMs: 0, anyFull: false };
+  /** Sparse claims that may still be made without waiting; negative for those that were made on credit. */
+  #sparseLeft = sparseClaimsAtOnce;
   #claimsPausedUntilMs = 0;
   #sleepUntilMs = 0;
   #laneTurn = 0;
@@ -107,7 +118,7 @@ export class Dispatcher implements ShardWorker {
       onSettled: (entries, released) => this.#settled(owned, shard, entries, released),
       onFenced: (entries) => {
         this.#forget(owned, entries);
-        if (this.#shards.get(shard) === owned) this.#options.onFenced(shard, epoch);
+        if (this.#shards.get(shard) === owned) this.#options.onFenced(shard);
       },
     });
     const owned: OwnedShard = { epoch, settler, out: 0, drained: undefined };
@@ -173,7 +184,8 @@ export class Dispatcher implements ShardWorker {
   #claimReady(): number {
     const monotonicMs = this.#options.clock.monotonicMs();
     if (monotonicMs < this.#claimsPausedUntilMs) return this.#claimsPausedUntilMs - monotonicMs;
-    if (this.#claims > 0 && monotonicMs - this.#lastClaimMs < claimSpacingMs) return claimSpacingMs;
+    const claimInMs = this.#claimInMs(monotonicMs);
+    if (claimInMs > 0) return claimInMs;
     const byShard = new Map<number, number[]>();
     const lanes = [...this.#lanes];
     let nextMs = Number.POSITIVE_INFINITY;
@@ -190,11 +202,28 @@ export class Dispatcher implements ShardWorker {
       if (lane.allowance(monotonicMs) > 0) nextMs = Math.min(nextMs, 1);
     }
     this.#laneTurn++;
-    if (byShard.size > 0) this.#lastClaimMs = monotonicMs;
+    if (byShard.size > 0) this.#noteClaims(monotonicMs, byShard);
     for (const [shard, handles] of byShard) {
       for (let i = 0; i < handles.length; i += claimIdsMax) void this.#claim(shard, handles.slice(i, i + claimIdsMax));
     }
     return nextMs;
+  }
+
+  /** How long to wait so that claims are worth their cost; 0 or less: not at all. */
+  #claimInMs(monotonicMs: number): number {
+    const { atMs, anyFull } = this.#lastClaims;
+    const sinceMs = monotonicMs - atMs;
+    const forSparseMs = -this.#sparseLeft / sparseClaimsPerMs - sinceMs;
+    const forFullMs = anyFull && this.#claims > 0 ? fullClaimSpacingMs - sinceMs : 0;
+    return Math.max(forSparseMs, forFullMs);
+  }
+
+  #noteClaims(monotonicMs: number, byShard: ReadonlyMap<number, readonly number[]>): void {
+    let sparse = 0;
+    for (const handles of byShard.values()) if (handles.length < fullClaimMessages) sparse++;
+    const regained = (monotonicMs - this.#lastClaims.atMs) * sparseClaimsPerMs;
+    this.#sparseLeft = Math.min(this.#sparseLeft + regained, sparseClaimsAtOnce) - sparse;
+    this.#lastClaims = { atMs: monotonicMs, anyFull: sparse < byShard.size };
   }
 
   #take(lane: Lane, count: number, byShard: Map<number, number[]>): void {
@@ -231,7 +260,7 @@ export class Dispatcher implements ShardWorker {
     } catch (error) {
       if (isEscapementError(error, "fenced")) {
         for (const handle of handles) this.#release(owned, near.laneOf(handle), handle);
-        this.#options.onFenced(shard, owned.epoch);
+        this.#options.onFenced(shard);
       } else {
         // Perhaps the store did it and only the answer was lost: the same epoch may claim the same ids again.
         log.debug({ shard, err: error }, "claim failed");
