@@ -43,7 +43,7 @@ export type DispatcherOptions = {
   readonly log: Log;
   readonly metrics: DispatchMetrics;
   readonly leaseMs: number;
-  readonly onFenced: (shard: number) => void;
+  readonly onFenced: (shard: number, epoch: number) => void;
   /** Ends the ticker's wait: something became due sooner than it knew. */
   readonly wake: () => void;
 };
@@ -118,7 +118,7 @@ export class Dispatcher implements ShardWorker {
       onSettled: (entries, released) => this.#settled(owned, shard, entries, released),
       onFenced: (entries) => {
         this.#forget(owned, entries);
-        if (this.#shards.get(shard) === owned) this.#options.onFenced(shard);
+        if (this.#shards.get(shard) === owned) this.#options.onFenced(shard, epoch);
       },
     });
     const owned: OwnedShard = { epoch, settler, out: 0, drained: undefined };
@@ -260,7 +260,7 @@ export class Dispatcher implements ShardWorker {
     } catch (error) {
       if (isEscapementError(error, "fenced")) {
         for (const handle of handles) this.#release(owned, near.laneOf(handle), handle);
-        this.#options.onFenced(shard);
+        this.#options.onFenced(shard, owned.epoch);
       } else {
         // Perhaps the store did it and only the answer was lost: the same epoch may claim the same ids again.
         log.debug({ shard, err: error }, "claim failed");
