@@ -2,6 +2,7 @@ import type { Benchmark } from "./row.ts";
 
 /** Every benchmark by the name that `--only` takes, in the order in which they run. */
 export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benchmark }>>> = {
+  pure: () => import("../pure.bench.ts"),
   wheel: () => import("./wheel.ts"),
   store: () => import("./store.ts"),
   "rocketmq-send": () => import("./rocketmq-send.ts"),
