@@ -28,6 +28,8 @@ export type LabOptions = {
   readonly say: (line: string) => void;
 };
 
+const watchTriesMax = 10;
+
 export type Topics = { readonly normal: string; readonly fifo: string; readonly ingest: string };
 
 export class Lab {
@@ -178,7 +180,15 @@ export class Lab {
   async watchAgain(): Promise<void> {
     this.#strangersBefore += this.#witness?.strangers() ?? 0;
     await this.#witness?.stop();
-    await this.watch();
+    // A proxy that has just come back does not know its routes yet, and the official client gives up soon.
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.watch();
+      } catch (error) {
+        if (tries === watchTriesMax) throw error;
+        await pause(500);
+      }
+    }
   }
 
   get strangers(): number {

@@ -24,7 +24,7 @@ export type LoadOptions = {
 export const usualLoad: LoadOptions = {
   messages: 2_000,
   ratePerSecond: 700,
-  delayMs: [0, 6_000],
+  delayMs: [0, 5_000],
   bodyBytes: [20, 400],
   shares: { groups: 0.1, keys: 0.3, cancels: 0.05, reschedules: 0.02, batches: 0.4, topicDoor: 0.1 },
 };

@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { startAgain, startRocketmq, stopServices } from "../../scripts/services.mjs";
 import { recipes } from "./recipe-table.ts";
-import { described, type RunResult, runRecipe } from "./run-recipe.ts";
+import { described, type RunResult, runRecipe, stopLeftovers } from "./run-recipe.ts";
 
 /**
  * `npm run faults -- [--only R1,R8] [--runs N] [--seed N] [--short] [--json] [--list]`: real processes, real Redis,
@@ -53,7 +53,16 @@ if (list) {
 
 const runDir = resolve(import.meta.dirname, "../../.run/faults");
 mkdirSync(runDir, { recursive: true });
+await stopLeftovers(join(runDir, "recipes"));
 const results: RunResult[] = [];
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, async () => {
+    say("\nstopping what was started");
+    await stopLeftovers(join(runDir, "recipes"));
+    await stopServices({ names: ["rocketmq"], runDir });
+    process.exit(130);
+  });
+}
 try {
   let rocketmq = await startRocketmq({ runDir, say });
   for (const recipe of chosen) {

@@ -1,6 +1,6 @@
-import { rmSync } from "node:fs";
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import type { RocketmqHandle } from "../../scripts/services.mjs";
+import { type RocketmqHandle, stopServices } from "../../scripts/services.mjs";
 import { Lab } from "./lab.ts";
 import type { Recipe, RecipeOutcome, Size } from "./recipe.ts";
 
@@ -19,6 +19,12 @@ export type RunResult = RecipeOutcome & {
   readonly seed: number;
   readonly folder: string;
   readonly tookMs: number;
+};
+
+/** Ends what runs before this one left behind when they were broken off. */
+export const stopLeftovers = async (runDir: string): Promise<void> => {
+  if (!existsSync(runDir)) return;
+  for (const entry of readdirSync(runDir)) await stopServices({ names: ["redis"], runDir: join(runDir, entry) });
 };
 
 export const runRecipe = async ({ recipe, seed, size, runDir, rocketmq, say }: RunOptions): Promise<RunResult> => {

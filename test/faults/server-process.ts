@@ -54,9 +54,12 @@ export class ServerProcess {
       },
     });
     closeSync(log);
+    const endWithUs = () => this.#child.kill("SIGKILL");
+    process.once("exit", endWithUs);
     this.ended = new Promise((done) => {
       this.#child.once("exit", (code, signal) => {
         clearInterval(this.#sampler);
+        process.off("exit", endWithUs);
         this.#ending = { code, signal };
         done(this.#ending);
       });

@@ -16,7 +16,7 @@ export const startWitness = async (options: {
 }): Promise<Witness> => {
   const { endpoint, topics, ledger, onCopy } = options;
   let strangers = 0;
-  const consuming: Consuming[] = await Promise.all(
+  const starts = await Promise.allSettled(
     topics.map(({ name, group }) =>
       consumeAll({
         endpoint,
@@ -48,6 +48,12 @@ export const startWitness = async (options: {
       }),
     ),
   );
+  const consuming: Consuming[] = starts.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+  const failed = starts.find((one) => one.status === "rejected");
+  if (failed !== undefined) {
+    await Promise.all(consuming.map((one) => one.stop()));
+    throw failed.reason;
+  }
   return {
     strangers: () => strangers,
     async stop() {

@@ -16,6 +16,7 @@ export const r1: Recipe = {
   expects: "nothing lost, nothing early, second copies only of what was being sent (D2), books agree",
   run: (lab) =>
     standardDay(lab, {
+      leavesIngestWaiting: true,
       async strike() {
         const victim = lab.servers[lab.random.between(0, 1)]!;
         lab.faultBegins(`kill -9 server ${victim.name}`);

@@ -18,7 +18,7 @@ type Point = {
 const points: readonly Point[] = [
   { point: "schedule-stored", nthMax: 60 },
   { point: "before-reply", nthMax: 200 },
-  { point: "ingest-stored", nthMax: 20 },
+  { point: "ingest-stored", nthMax: 5 },
   { point: "loaded", nthMax: 10 },
   { point: "claimed", nthMax: 100 },
   { point: "sent", nthMax: 100 },
@@ -26,7 +26,7 @@ const points: readonly Point[] = [
   { point: "settled", nthMax: 100 },
   { point: "renewed", nthMax: 5 },
   { point: "taking", nthMax: 4, needs: "widow" },
-  { point: "handing-over", nthMax: 3, needs: "newcomer" },
+  { point: "handing-over", nthMax: 1, needs: "newcomer" },
 ];
 
 export const r2: readonly Recipe[] = points.map(({ point, nthMax, needs }) => ({
@@ -37,6 +37,7 @@ export const r2: readonly Recipe[] = points.map(({ point, nthMax, needs }) => ({
     const nth = lab.random.between(1, nthMax);
     return standardDay(lab, {
       preload: ["failpoint.ts"],
+      leavesIngestWaiting: point !== "ingest-stored",
       servers: { a: {}, b: { ESC_FAILPOINT: `${point}:${nth}`, ESC_FAILPOINT_AFTER_MS: String(countAfterMs) } },
       strikeBetween: [0.2, 0.3],
       async strike() {

@@ -9,6 +9,7 @@ export const r3: Recipe = {
   expects: "nothing lost, nothing early, D2 only, alive again within the lease",
   run: (lab) =>
     standardDay(lab, {
+      leavesIngestWaiting: true,
       async strike() {
         lab.faultBegins("kill -9 both servers");
         allowD2(lab, Date.now());

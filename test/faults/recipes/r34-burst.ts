@@ -26,7 +26,7 @@ export const r34: Recipe = {
       strikeBetween: [0.02, 0.02],
       async strike() {
         const dueMs = lab.ledger.entries.find((entry) => entry.kind === "intent")!.dueMs;
-        await eventually(leadMs + 10_000, () => Date.now() >= dueMs - 5);
+        await eventually(leadMs + 10_000, () => Date.now() >= dueMs - 200);
         lab.faultBegins(`${messages} messages are due`);
         await eventually(180_000, () => lab.seen.size >= messages * 0.99);
         drainedMs = Date.now() - dueMs;

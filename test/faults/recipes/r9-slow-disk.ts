@@ -14,12 +14,14 @@ const killedDuringSync = async (lab: Lab, durability: "always" | "everysec"): Pr
   const environment = { LEASE_MS: "20000", DURABILITY: durability };
   return standardDay(lab, {
     servers: { a: environment, b: environment },
-    strikeBetween: [0.3, 0.5],
+    // The load must still be coming in when Redis dies.
+    load: { messages: lab.options.size === "long" ? 10_500 : 4_000 },
+    strikeBetween: [0.1, 0.2],
     quietWithinMs: durability === "always" ? 60_000 : 8_000,
     async strike() {
       lab.faultBegins(`every sync takes ${syncMs} ms now`);
       disk.syncTakes(syncMs);
-      await pause(1_500);
+      await pause(lab.random.between(300, 1_200));
       await disk.insideSync(syncMs * 0.8);
       lab.options.say("  kill -9 Redis inside a sync");
       await killService(redis);
