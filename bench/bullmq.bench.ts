@@ -257,7 +257,7 @@ const ours = (lab: Lab, fsync: "always" | "everysec"): Contestant => {
       await fillStore(lab, { namespace, topic, count, dueMsOf: () => Date.now() });
       const server = await startNoopServer(lab, { namespace, env, eager: true });
       const meter = new Meter({ server: server.pid, redis: lab.redis.pid });
-      await until("all are out", 60_000, async () => ((await server.sunk())[topic]?.count ?? 0) >= count, 20);
+      await until("all are out", 60_000, async () => (await server.count(topic)) >= count, 20);
       const { firstAtMs, lastAtMs } = (await server.sunk())[topic]!;
       const measured = meter.stop(count, lastAtMs - firstAtMs);
       server.kill("SIGKILL");
@@ -281,7 +281,7 @@ const ours = (lab: Lab, fsync: "always" | "everysec"): Contestant => {
           waiting.push(request);
           if (!isBusy) next();
         });
-        await until("all are out", 30_000, async () => ((await server.sunk())[topic]?.count ?? 0) >= count, 50);
+        await until("all are out", 30_000, async () => (await server.count(topic)) >= count, 50);
         const measured = meter.stop(count);
         connection.close();
         return latenessCell((await server.sunk())[topic]!, measured);
@@ -292,7 +292,7 @@ const ours = (lab: Lab, fsync: "always" | "everysec"): Contestant => {
         await fillStore(lab, { namespace, topic, count: 10_000, dueMsOf: () => dueMs });
         await pause(dueMs - Date.now() - 50);
         const meter = new Meter({ server: server.pid, redis: lab.redis.pid });
-        await until("all are out", 30_000, async () => ((await server.sunk())[topic]?.count ?? 0) >= 10_000, 20);
+        await until("all are out", 30_000, async () => (await server.count(topic)) >= 10_000, 20);
         return latenessCell((await server.sunk())[topic]!, meter.stop(10_000));
       }),
   };

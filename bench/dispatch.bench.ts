@@ -52,7 +52,7 @@ const toNoop = async (lab: Lab, report: Parameters<Benchmark>[1], count: number)
   await fillStore(lab, { namespace, topic: "COLD", count, dueMsOf: () => Date.now() });
   const server = await startNoopServer(lab, { namespace });
   const processes = { server: server.pid, redis: lab.redis.pid };
-  const all = async (topic: string): Promise<boolean> => ((await server.sunk())[topic]?.count ?? 0) >= count;
+  const all = async (topic: string): Promise<boolean> => (await server.count(topic)) >= count;
   await until("the backlog is out", 60_000, () => all("COLD"), 50);
   const dueMs = Date.now() + (lab.quick ? 3_000 : 6_000);
   await fillStore(lab, { namespace, topic: "WARM", count, dueMsOf: (i) => dueMs + Math.floor((i * 1000) / count) });

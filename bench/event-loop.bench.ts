@@ -25,7 +25,7 @@ export const benchmark: Benchmark = async (lab, report) => {
   const held = (await server.metrics()).get("escapement_near_window_entries") ?? 0;
   const holding = await server.loopDelayMs();
   const measured = meter.stop(Math.max(held, 1));
-  await until("half of them are out", 60_000, async () => ((await server.sunk()).many?.count ?? 0) > count / 2, 500);
+  await until("half of them are out", 60_000, async () => (await server.count("many")) > count / 2, 500);
   const going = await server.loopDelayMs();
   const { early } = (await server.sunk()).many!;
   report({

@@ -1,8 +1,8 @@
 import { systemRandom } from "./adapters/system/system-random.ts";
 import { machineClock, systemTimers } from "./adapters/system/system-time.ts";
 import { createApp } from "./admin/app.ts";
-import { parseConfig } from "./config.ts";
-import { connect } from "./connect.ts";
+import { type Config, parseConfig } from "./config.ts";
+import { connect, type Surroundings } from "./connect.ts";
 import { isEscapementError } from "./message/errors.ts";
 import { createLog, type Log } from "./runtime/log.ts";
 import { Metrics } from "./runtime/metrics.ts";
@@ -23,31 +23,47 @@ export const run = async (): Promise<void> => {
     random: systemRandom,
     metrics: new Metrics(),
   };
-  const parts = await connect(config, surroundings);
-  const service = new Service(parts);
-  await service.start();
-  const app = createApp({ intake: service.intake, overview: service, log, timers: systemTimers });
-  await app.listen({ host: config.http.host, port: config.http.port });
-  log.info({ http: `http://${config.http.host}:${config.http.port}` }, "listening");
-
+  // Whoever is told to stop while it starts finishes that first: a shard it has just taken must not wait for its lease.
+  const starting = start(config, surroundings);
   let signals = 0;
-  const stop = (signal: string): void => {
+  const onSignal = (signal: string): void => {
     if (++signals > 1) {
       log.warn({ signal }, "second signal, leaving at once");
       process.exit(1);
     }
     log.info({ signal }, "stopping; a second signal leaves at once");
-    void (async () => {
-      // Requests under way are answered; new ones are refused from now on.
-      await service.stop(app.close());
-      process.exit(0);
-    })();
+    void starting.then(
+      async (stop) => {
+        await stop();
+        process.exit(0);
+      },
+      () => {}, // Said below, where it is awaited.
+    );
   };
-  process.on("SIGTERM", stop);
-  process.on("SIGINT", stop);
+  process.on("SIGTERM", onSignal);
+  process.on("SIGINT", onSignal);
+  await starting;
 };
 
-const readConfig = (): ReturnType<typeof parseConfig> => {
+/** @returns how to stop it. */
+const start = async (config: Config, surroundings: Surroundings): Promise<() => Promise<void>> => {
+  const { log, timers } = surroundings;
+  const service = new Service(await connect(config, surroundings));
+  await service.start();
+  const app = createApp({ intake: service.intake, overview: service, log, timers });
+  // Requests under way are answered; new ones are refused from now on.
+  const stop = (): Promise<void> => service.stop(app.close());
+  try {
+    await app.listen({ host: config.http.host, port: config.http.port });
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  log.info({ http: `http://${config.http.host}:${config.http.port}` }, "listening");
+  return stop;
+};
+
+const readConfig = (): Config => {
   try {
     return parseConfig(process.env, { pid: process.pid, terminal: process.stdout.isTTY === true });
   } catch (error) {

@@ -26,6 +26,8 @@ export type Server = {
 export type NoopServer = Server & {
   /** What came since the last clear, by topic. */
   sunk(): Promise<Sunk>;
+  /** How many came, by topic; as cheap as a question can be. */
+  count(topic: string): Promise<number>;
   clear(): Promise<void>;
   /** Longest event-loop delay in ms since the last call. */
   loopDelayMs(): Promise<number>;
@@ -98,6 +100,7 @@ export const startNoopServer = async (lab: Lab, options: ServerOptions = {}): Pr
   return {
     ...server,
     sunk: async () => (await ask("sunk")) as Sunk,
+    count: async (topic) => ((await ask("count")) as Record<string, number>)[topic] ?? 0,
     clear: async () => void (await ask("clear")),
     loopDelayMs: async () => (await ask("loopDelay")) as number,
   };

@@ -24,7 +24,8 @@ afterEach(() => server.stop());
 type Run = { readonly code: number | null; readonly out: string; readonly err: string };
 
 const environment = (more: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv => {
-  const { FORCE_COLOR: _, NO_COLOR: __, ROCKETMQ_ADMIN: ___, ...rest } = process.env;
+  // Node gives no colours to a build machine that it does not know, even on a terminal.
+  const { FORCE_COLOR: _, NO_COLOR: __, CI: ___, ROCKETMQ_ADMIN: ____, ...rest } = process.env;
   return { ...rest, ESCAPEMENT_URL: server.url, ...more };
 };
 

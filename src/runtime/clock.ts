@@ -27,7 +27,9 @@ export const clockToleranceMs = 500;
  *
  * A reading of the store's clock is as old as its round trip may have been, and a slow answer must not put us ahead
  * by that much. So it only corrects what it contradicts: as long as our time may be the store's, it is kept; else it
- * becomes the earliest that the reading allows. Quick readings make it exact to their round trip, slow ones do no harm.
+ * becomes the earliest that the reading allows. Quick readings make it exact to their round trip. One slower than
+ * {@link clockToleranceMs} corrects nothing, since that might set us back by as much: when it contradicts our time,
+ * nothing is sent until a quick one has said what the time is.
  *
  * Example: at 12:00:00 both agree. At 12:00:00.4 somebody sets our wall clock to 13:00:00. `nowMs` goes on at
  * 12:00:00.4; at 12:00:01 the store says 12:00:01, we say 13:00:01: not trusted, sending stops. When the wall clock
@@ -91,6 +93,10 @@ export class CheckedClock implements Clock {
     const runningMs = this.#anchorWallMs + monotonicMs - this.#anchorMonotonicMs;
     // Both clocks are read in whole milliseconds, so a reading is good to one.
     const mayBeRight = runningMs >= referenceMs && runningMs <= referenceLatestMs + 1;
+    if (!mayBeRight && roundTripMs > clockToleranceMs) {
+      this.#problem = `the store took ${Math.round(roundTripMs)} ms to say its time, too long to set this machine's by it`;
+      return;
+    }
     this.#problem = undefined;
     this.#everTrusted = true;
     this.#anchorWallMs = Math.min(wallMs, mayBeRight ? runningMs : referenceMs);

@@ -82,7 +82,8 @@ const checkLiveness = (run: AfterRun, violated: Violated): void => {
     if (owned !== undefined && owned.node.diedMs > byMs && !released) continue;
     const next = ledger.acquired.find((acquired) => acquired.shard === shard && acquired.atMs > byMs);
     // Who starts late cannot have taken it before; and what is being handed over has an owner in a moment.
-    if (next !== undefined && (next.node.startedMs > healedMs || next.atMs < byMs + 200)) continue;
+    if (next !== undefined && (next.node.startedMs > healedMs || next.atMs < byMs + 200 + options.leaseMs / 10))
+      continue;
     violated(
       "I13 every shard has an owner a call, a lease and two seconds after the storm",
       `shard ${shard} has none from ${seconds(healedMs)} to ${next === undefined ? "the end" : seconds(next.atMs)}`,

@@ -62,9 +62,16 @@ export class Clients {
     const known = this.#ledger.operations.filter(
       ({ kind, id, key }) => kind === "schedule" && (id ?? key) !== undefined,
     );
-    if (choice < 0.14 && known.length > 0) this.#change("cancel", random.pick(known.slice(-12)));
-    else if (choice < 0.26 && known.length > 0) this.#change("reschedule", random.pick(known.slice(-12)));
-    else if (choice < 0.4) {
+    const soon = known.filter(({ deliverAtMs }) => (deliverAtMs ?? 0) - epochStartMs > this.#world.nowMs + 5);
+    if (choice < 0.2 && soon.length > 0) {
+      // Just when it is due and on its way out is when it is interesting.
+      const of = random.pick(soon);
+      const atMs = of.deliverAtMs! - epochStartMs + random.between(-4, 6);
+      const kind = random.pick(["cancel", "reschedule"] as const);
+      if (atMs < this.#world.nowMs + 10_000) this.#world.at(atMs, undefined, () => this.#change(kind, of));
+    } else if (choice < 0.26 && known.length > 0) this.#change("cancel", random.pick(known.slice(-12)));
+    else if (choice < 0.32 && known.length > 0) this.#change("reschedule", random.pick(known.slice(-12)));
+    else if (choice < 0.45) {
       const count = random.whole(2, 8);
       for (let i = 0; i < count; i++) this.#schedule();
     } else this.#schedule();

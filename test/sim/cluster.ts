@@ -21,6 +21,8 @@ export type Process = {
   /** Requests of clients that it has not answered. */
   readonly requests: Set<Promise<unknown>>;
   isReady: boolean;
+  /** Resolves when it is ready, or has found that it cannot start. */
+  started: Promise<void>;
   stopped: Promise<void> | undefined;
 };
 
@@ -101,23 +103,22 @@ export class Cluster {
       gauges,
       requests: new Set(),
       isReady: false,
+      started: Promise.resolve(),
       stopped: undefined,
     };
     machine.process = process;
     world.trace.mark(node.name, "starts");
-    world.after(0, node, () => {
-      service.start().then(
-        () => {
-          process.isReady = true;
-          world.trace.mark(node.name, "is ready");
-        },
-        (error: unknown) => {
-          world.trace.mark(node.name, `cannot start: ${String(error)}`);
-          this.#end(process, "exits");
-          world.after(300, undefined, () => this.#startIfEmpty(machine));
-        },
-      );
-    });
+    process.started = new Promise((resolve) => world.after(0, node, () => resolve(service.start()))).then(
+      () => {
+        process.isReady = true;
+        world.trace.mark(node.name, "is ready");
+      },
+      (error: unknown) => {
+        world.trace.mark(node.name, `cannot start: ${String(error)}`);
+        this.#end(process, "exits");
+        world.after(300, undefined, () => this.#startIfEmpty(machine));
+      },
+    );
   }
 
   /** Everything of the process is gone at once. */
@@ -150,12 +151,15 @@ export class Cluster {
   stop(machine: Machine, restartAfterMs: number | undefined): Promise<void> {
     const { process } = machine;
     if (process?.node.alive !== true) return Promise.resolve();
-    if (!process.isReady) {
-      // A process that has not finished starting has no handler yet: the signal ends it.
-      this.crash(machine, restartAfterMs ?? Number.POSITIVE_INFINITY);
-      return Promise.resolve();
-    }
     if (process.stopped !== undefined) return process.stopped;
+    // A process that is told to stop while it starts finishes that first.
+    if (!process.isReady) {
+      process.stopped = process.started.then(() => {
+        process.stopped = undefined;
+        return this.stop(machine, restartAfterMs);
+      });
+      return process.stopped;
+    }
     const { node, service } = process;
     const stopped = new Promise<void>((resolve) => {
       this.#world.after(0, node, () => {

@@ -68,6 +68,7 @@ const simulateWith = async (options: SimOptions, plant: Plant, rejections: reado
   }
   clients.start(settleInMs);
   storm.start(settleInMs);
+  watchClocks(world, ledger, cluster, options);
   await world.run(settleInMs + options.stormMs);
   storm.heal();
   const healedMs = world.nowMs;
@@ -175,4 +176,25 @@ const latestDue = async (ledger: Ledger, server: StoreServer, beforeMs: number):
     if (dueMs < beforeMs) latestMs = Math.max(latestMs, dueMs);
   }
   return latestMs;
+};
+
+/** A process that must not send, because its clock is wrong, must not keep shards from those who may. */
+const watchClocks = (world: World, ledger: Ledger, cluster: Cluster, options: SimOptions): void => {
+  const sinceMs = new Map<string, number>();
+  const look = (): void => {
+    for (const { node, connection, gauges, isReady } of cluster.running) {
+      const isTrusted = connection.refereeMs !== undefined;
+      if (isTrusted || !isReady) sinceMs.delete(node.name);
+      else if (!sinceMs.has(node.name)) sinceMs.set(node.name, world.nowMs);
+      const untrustedMs = world.nowMs - (sinceMs.get(node.name) ?? world.nowMs);
+      // What is being sent is finished first, and a broker may take three seconds for it.
+      if (untrustedMs < 3_500 + options.leaseMs / 2 || gauges.get("escapement_shards_owned")!() === 0) continue;
+      if (ledger.hadTrouble(node, world.nowMs - untrustedMs, world.nowMs, ["pause", "store", "connection"])) continue;
+      const text = `${node.name} owns shards ${Math.round(untrustedMs)} ms after its clock was found to be wrong`;
+      ledger.seen.push({ rule: "I13 who may not send keeps no shard", text, ids: [] });
+      sinceMs.delete(node.name);
+    }
+    if (world.nowMs < settleInMs + options.stormMs) world.after(250, undefined, look);
+  };
+  world.after(250, undefined, look);
 };

@@ -48,10 +48,10 @@ export class Storm {
     const { troubles, leaseMs, stormMs, mood } = this.#options;
     const random = this.#random;
     const toMs = fromMs + stormMs;
-    const times = (count: number, act: (machine: Machine) => void): void => {
+    const times = (count: number, act: (machine: Machine) => void, lastMs = toMs): void => {
       for (let i = 0; i < count; i++) {
         const machine = random.pick(this.#cluster.machines);
-        this.#world.at(random.between(fromMs, toMs), undefined, () => {
+        this.#world.at(random.between(fromMs, lastMs), undefined, () => {
           if (!this.#isOver) act(machine);
         });
       }
@@ -93,7 +93,7 @@ export class Storm {
 
     times(troubles.storeStops, () => {
       if (this.#server.isDown) return;
-      const forMs = random.between(20, random.pick([400, 3_000]));
+      const forMs = random.between(20, random.pick([400, 3_000, 15_000]));
       this.#server.stop();
       const trouble = this.#trouble("store", undefined, this.#world.nowMs, Number.POSITIVE_INFINITY);
       this.#world.after(forMs, undefined, () => {
@@ -150,17 +150,27 @@ export class Storm {
       );
     });
     const pauseMs = (): number => random.pick([random.between(5, 300), leaseMs * random.between(0.7, 1.6)]);
-    times(troubles.pauses, (machine) => this.#cluster.pause(machine, pauseMs()));
-    times(troubles.pausesAfterEffect, (machine) => {
-      const forMs = leaseMs * random.between(0.9, 1.7);
-      const effect = random.pick(effects);
-      machine.process?.node.afterEffects(effect, random.whole(1, 3), () => this.#cluster.pause(machine, forMs));
-    });
+    // Nobody stands still beyond the storm: the promises count from its end.
+    const pause = (machine: Machine, forMs: number): void =>
+      this.#cluster.pause(machine, Math.min(forMs, toMs - this.#world.nowMs));
+    times(troubles.pauses, (machine) => pause(machine, pauseMs()));
+    // So early that a lease can run out before the storm ends.
+    const earlyMs = Math.max(fromMs, toMs - 1.5 * leaseMs);
+    times(
+      troubles.pausesAfterEffect,
+      (machine) => {
+        const forMs = leaseMs * random.between(0.9, 1.7);
+        // Between claim and send is where the lease is all that stands between two owners.
+        const effect = random.pick(["claim", random.pick(effects)] as const);
+        machine.process?.node.afterEffects(effect, random.whole(1, 3), () => pause(machine, forMs));
+      },
+      earlyMs,
+    );
     times(troubles.stops, (machine) => {
       // With nobody left to take over, a rolling restart would be an outage.
       const others = this.#cluster.answering.filter(({ node }) => node !== machine.process?.node);
       if (mood === "rolling" && others.length === 0 && this.#cluster.machines.length > 1) return;
-      void this.#cluster.stop(machine, random.between(50, 2_000));
+      void this.#cluster.stop(machine, random.between(50, random.pick([300, 2_000])));
     });
     times(troubles.machineClocks, ({ wall }) => {
       wall.offsetMs += stepMs(random);
@@ -201,7 +211,6 @@ export class Storm {
       const { process } = machine;
       if (process === undefined || !process.node.alive) continue;
       process.node.afterEffects("any", 0, () => {});
-      process.node.frozenUntilMs = Math.min(process.node.frozenUntilMs, nowMs);
     }
     for (const trouble of this.#ledger.troubles) {
       const isOver = trouble.toMs < nowMs - 1;
