@@ -1,25 +1,27 @@
 import { defineConfig } from "vitest/config";
 
 /**
- * Three projects: `unit` needs nothing but Node and runs in seconds; `process` starts programs of ours (the command
- * line, npm pack) and takes a while; `real` runs against the services that `scripts/services.mjs` starts (Redis,
+ * Three projects: `unit` needs nothing but Node and runs in seconds; `slow` needs no more and takes longer (it starts
+ * programs, or looks for every planted bug); `real` runs against the services that `scripts/services.mjs` starts (Redis,
  * RocketMQ) and therefore one file at a time.
  */
 export default defineConfig({
   test: {
+    // Some tests only wait, so that one more than there are cores is quicker.
+    maxWorkers: 3,
     projects: [
       {
         test: {
           name: "unit",
           include: ["src/**/*.test.ts", "test/**/*.test.ts"],
-          exclude: ["**/*.real.test.ts", "**/*.process.test.ts", "**/node_modules/**"],
+          exclude: ["**/*.real.test.ts", "**/*.slow.test.ts", "**/node_modules/**"],
           testTimeout: 20_000,
         },
       },
       {
         test: {
-          name: "process",
-          include: ["src/**/*.process.test.ts", "test/**/*.process.test.ts"],
+          name: "slow",
+          include: ["src/**/*.slow.test.ts", "test/**/*.slow.test.ts"],
           testTimeout: 60_000,
         },
       },

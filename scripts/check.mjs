@@ -1,6 +1,6 @@
 // `npm run check`: types, style, and every test that needs no services (a short simulation included). Under 30 s.
 
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { install, nodeBinary, root } from "./install.mjs";
 
@@ -10,9 +10,14 @@ const steps = [
   ["style", "node_modules/@biomejs/biome/bin/biome", "check"],
   ["unit tests", "node_modules/vitest/vitest.mjs", "run", "--project", "unit"],
 ];
-const failed = steps.filter(([name, file, ...args]) => {
-  console.error(`\n${name}`);
-  return spawnSync(nodeBinary, [join(root, file), ...args], { cwd: root, stdio: "inherit" }).status !== 0;
+
+// All at once; what each says is shown when it ends, so that it stays together.
+const results = steps.map(async ([name, file, ...args]) => {
+  const child = spawn(nodeBinary, [join(root, file), ...args], { cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+  let said = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (data) => (said += data));
+  const code = await new Promise((resolve) => child.on("close", resolve));
+  console.error(`\n${name}${code === 0 ? "" : ": failed"}\n${said.trim()}`);
+  return code;
 });
-for (const [name] of failed) console.error(`failed: ${name}`);
-process.exitCode = failed.length === 0 ? 0 : 1;
+process.exitCode = (await Promise.all(results)).every((code) => code === 0) ? 0 : 1;
