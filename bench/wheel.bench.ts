@@ -270,7 +270,7 @@ async function benchPauses(): Promise<void> {
   console.log("\npauses with up to 1,000,000 entries        (work in batches of 1,000, a turn of the event loop each)");
   console.log(`  ${"".padEnd(62)} piece ms  loop delay ms   pieces`);
   await pauses(
-    "filling from empty: growth of slab, wheel and table",
+    "filling from empty",
     (function* () {
       for (let i = 0; i < entries; i++) {
         put(i, dues[i] as number);

@@ -43,6 +43,8 @@ export type ServiceParts = {
   readonly node: string;
   readonly leaseMs: DurationMs;
   readonly ownTopics: ReadonlySet<string>;
+  /** Messages that the near window holds at most; what finds no room is sent when it is overdue. Default 1,000,000. */
+  readonly nearEntriesMax?: number;
   /** Closes what only the adapters know of. */
   readonly close?: () => Promise<void>;
 };
@@ -81,7 +83,11 @@ export class Service implements Overview {
     const clock = new CheckedClock(machine);
     this.#clock = clock;
     this.#health = new Health(log);
-    const near = new NearSet({ startMs: clock.nowMs(), hashSeed: Math.floor(random.float() * 2 ** 31) });
+    const near = new NearSet({
+      startMs: clock.nowMs(),
+      ...(parts.nearEntriesMax === undefined ? undefined : { entriesMax: parts.nearEntriesMax }),
+      hashSeed: Math.floor(random.float() * 2 ** 31),
+    });
 
     // The keeper tells the loader and the dispatcher, which in turn ask the keeper: joined by these two lambdas.
     const worker: ShardWorker = {

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { Redis } from "ioredis";
 import { RedisDelayStore } from "../../src/adapters/redis/redis-delay-store.ts";
+import { nearWindowMs, wakeMarginMs } from "../../src/delay/near-window.port.ts";
 import { timeOrderedId } from "../../src/message/id.ts";
 import type { DelayedMessage } from "../../src/message/message.ts";
 import { epochMs, hour } from "../../src/message/time.ts";
@@ -45,7 +46,7 @@ export const fillStore = async (lab: Lab, { namespace, topic, count, dueMsOf }: 
         acceptedAtMs: nowMs,
         attempt: 0,
       };
-      return { message };
+      return { message, wakeUntilMs: epochMs(nowMs + nearWindowMs + wakeMarginMs) };
     });
     await store.schedule(job % shards, items, nowMs);
   });

@@ -234,7 +234,7 @@ describe("against a Map", () => {
 });
 
 describe("the near set", () => {
-  test("keeps everything and its order when it grows", () => {
+  test("keeps everything and its order until it is full", () => {
     const set = new NearSet({ startMs, entriesMax: 50_000 });
     for (let n = 0; n < 50_000; n++) {
       expect(set.put(idOf(n), 0, n, n % 32, startMs + (n % 7))).toBe("added");
@@ -251,7 +251,7 @@ describe("the near set", () => {
     expect(lanes).toEqual(inOrder);
   });
 
-  test("uses its room again: no growth beyond entriesMax, however many come and go", () => {
+  test("uses its room again, however many come and go", () => {
     const set = new NearSet({ startMs, entriesMax: 2 });
     for (let n = 0; n < 10_000; n++) {
       expect(set.put(idOf(n), 0, 0, 0, startMs + n)).toBe("added");

@@ -1,7 +1,7 @@
 // The wheel: which handles are due, in the order of (due millisecond, insertion).
 //
 // It knows integers only. It has no clock (the caller says what time it is), no ids, no messages; near-set.ts gives
-// handles a meaning. Every operation works inside arrays that exist already; growing is the one thing that allocates.
+// handles a meaning. Every operation works inside arrays that were made at the start, and allocates nothing.
 //
 // Read a time as digits in base 256, as one reads a date as year, month, day. Level 0 has a slot for each value of the
 // last digit (1 ms), level 1 for the digit before it (256 ms), and so on. `cursor` is the time the wheel stands at. An
@@ -49,25 +49,25 @@ const inLateHeap = -1; // in place of `previous`: waits in the late heap instead
 export interface TimingWheelOptions {
   /** Where the wheel stands at first, epoch ms. Anything due earlier is late from the start. */
   readonly startMs: number;
-  /** Handles there is room for before the first growth. */
+  /**
+   * Handles are 0..capacity - 1. Their memory, 40 B each, is reserved at once and taken from the system as it is used.
+   * At most 2 ** 24 (640 MiB); more than that belongs in the store, not in memory.
+   */
   readonly capacity: number;
-  /** Growth by doubling stops here. 2 ** 24 handles are 256 MiB; more than that belongs in the store, not in memory. */
-  readonly handlesMax?: number;
   /** Entries that one call moves to a lower level at most. */
   readonly cascadeMax?: number;
 }
 
-const handlesMaxDefault = 2 ** 24;
+const capacityMax = 2 ** 24;
 const cascadeMaxDefault = 65_536; // 2.6 ms at 39 ns each (order in memory at random); a million at once took 39 ms
 
 export class TimingWheel {
-  readonly #handlesMax: number;
+  readonly #capacity: number;
   readonly #cascadeMax: number;
   readonly #occupied = new Int32Array(levels * wordsPerLevel);
-  readonly #late = new LateHeap();
-  #capacity: number;
-  #links: Int32Array;
-  #dues: Float64Array;
+  readonly #late: LateHeap;
+  readonly #links: Int32Array;
+  readonly #dues: Float64Array;
   #size = 0;
   // The cursor and what the hot path needs of it: its upper part, and where its 32-bit stretch ends.
   #cursor = 0;
@@ -77,25 +77,16 @@ export class TimingWheel {
   #cascading = -1;
   #cascadingEnd = -1;
 
-  constructor({
-    startMs,
-    capacity,
-    handlesMax = handlesMaxDefault,
-    cascadeMax = cascadeMaxDefault,
-  }: TimingWheelOptions) {
+  constructor({ startMs, capacity, cascadeMax = cascadeMaxDefault }: TimingWheelOptions) {
     if (!Number.isSafeInteger(startMs) || startMs < 0)
       throw new RangeError(`startMs is ${startMs}; it must be an epoch time in whole ms`);
-    if (!Number.isInteger(handlesMax) || handlesMax < 1 || handlesMax > handlesMaxDefault) {
-      throw new RangeError(`handlesMax is ${handlesMax}; it must be 1..${handlesMaxDefault}`);
-    }
-    if (!Number.isInteger(capacity) || capacity < 1 || capacity > handlesMax) {
-      throw new RangeError(`capacity is ${capacity}; it must be 1..handlesMax (${handlesMax})`);
-    }
+    if (!Number.isInteger(capacity) || capacity < 1 || capacity > capacityMax)
+      throw new RangeError(`capacity is ${capacity}; it must be 1..${capacityMax}`);
     if (!Number.isSafeInteger(cascadeMax) || cascadeMax < 1)
       throw new RangeError(`cascadeMax is ${cascadeMax}; it must be >= 1`);
-    this.#handlesMax = handlesMax;
     this.#cascadeMax = cascadeMax;
     this.#capacity = capacity;
+    this.#late = new LateHeap(capacity);
     const nodes = new ArrayBuffer((firstEntry + capacity) * bytesPerNode);
     this.#links = new Int32Array(nodes);
     this.#dues = new Float64Array(nodes);
@@ -105,11 +96,6 @@ export class TimingWheel {
 
   get size(): number {
     return this.#size;
-  }
-
-  /** Handles there is room for now; for tests and metrics. */
-  get capacity(): number {
-    return this.#capacity;
   }
 
   has(handle: number): boolean {
@@ -129,9 +115,8 @@ export class TimingWheel {
   /** A handle may wait once; use `move` to give it another due. */
   insert(handle: number, dueMs: number): void {
     if (!Number.isSafeInteger(dueMs)) throw new RangeError(`dueMs is ${dueMs}; it must be whole ms`);
-    if (handle >>> 0 !== handle || handle >= this.#handlesMax)
-      throw new RangeError(`handle is ${handle}; it must be 0..${this.#handlesMax - 1}`);
-    if (handle >= this.#capacity) this.#grow(handle);
+    if (handle >>> 0 !== handle || handle >= this.#capacity)
+      throw new RangeError(`handle is ${handle}; it must be 0..${this.#capacity - 1}`);
     const node = firstEntry + handle;
     if (this.#links[node * 4 + 1] !== 0) throw new Error(`handle ${handle} waits already; cancel or move it`);
     this.#dues[node * 2 + 1] = dueMs;
@@ -338,34 +323,29 @@ export class TimingWheel {
   #markEmpty(slot: number): void {
     this.#occupied[slot >>> 5] = (this.#occupied[slot >>> 5] as number) & ~(1 << (slot & 31));
   }
-
-  #grow(handle: number): void {
-    let capacity = this.#capacity;
-    while (capacity <= handle) capacity = Math.min(capacity * 2, this.#handlesMax);
-    const nodes = new ArrayBuffer((firstEntry + capacity) * bytesPerNode);
-    const links = new Int32Array(nodes);
-    links.set(this.#links); // dues share the buffer and come along as bits
-    this.#links = links;
-    this.#dues = new Float64Array(nodes);
-    this.#capacity = capacity;
-  }
 }
 
-/** A binary heap of handles by (due, arrival). Its arrays, by handle or by place, stay tiny until late entries arrive. */
+/** A binary heap of handles by (due, arrival). */
 class LateHeap {
   size = 0;
-  #heap = new Int32Array(16); // by place
-  #places = new Int32Array(16); // by handle
-  #dues = new Float64Array(16); // by handle
-  #arrivals = new Float64Array(16); // by handle
+  readonly #heap: Int32Array; // by place
+  readonly #places: Int32Array; // by handle
+  readonly #dues: Float64Array; // by handle
+  readonly #arrivals: Float64Array; // by handle
   #arrived = 0;
+
+  constructor(capacity: number) {
+    this.#heap = new Int32Array(capacity);
+    this.#places = new Int32Array(capacity);
+    this.#dues = new Float64Array(capacity);
+    this.#arrivals = new Float64Array(capacity);
+  }
 
   first(): number {
     return this.#heap[0] as number;
   }
 
   add(handle: number, dueMs: number): void {
-    if (Math.max(handle, this.size) >= this.#heap.length) this.#grow(Math.max(handle, this.size));
     this.#dues[handle] = dueMs;
     this.#arrivals[handle] = this.#arrived++;
     this.#rise(handle, this.size++);
@@ -418,18 +398,4 @@ class LateHeap {
     }
     this.#put(handle, place);
   }
-
-  #grow(needed: number): void {
-    let length = this.#heap.length;
-    while (length <= needed) length *= 2;
-    this.#heap = copied(this.#heap, new Int32Array(length));
-    this.#places = copied(this.#places, new Int32Array(length));
-    this.#dues = copied(this.#dues, new Float64Array(length));
-    this.#arrivals = copied(this.#arrivals, new Float64Array(length));
-  }
-}
-
-function copied<T extends Int32Array | Float64Array>(from: T, to: T): T {
-  to.set(from);
-  return to;
 }

@@ -206,7 +206,9 @@ const checkAnswers = (run: AfterRun, violated: Violated): void => {
       if (record.contents.filter((one) => one.content === content && one.how === "scheduled").length > 1) {
         violated("I8 the same key is one message", `${content} was scheduled twice`, id!);
       }
-      if (delayMs !== undefined && mine.atMs >= startedMs && !deduplicated) {
+      // A machine's clock that is set back together with the store's is believed.
+      const isTimeKnown = !run.ledger.troubles.some((trouble) => trouble.kind === "store clock");
+      if (delayMs !== undefined && mine.atMs >= startedMs && !deduplicated && isTimeKnown) {
         const askedMs = (operation.retryOf ?? operation).startedMs;
         const earliestMs =
           askedMs + delayMs - (hasClockTrouble(run) ? clockToleranceMs + run.options.callTimeoutMs : 2 * roundingMs);

@@ -94,6 +94,7 @@ export class Cluster {
       node: node.name,
       leaseMs: this.#options.leaseMs,
       ownTopics: new Set(["ESC_INGEST"]),
+      nearEntriesMax: this.#options.nearEntriesMax,
     });
     const process: Process = {
       node,

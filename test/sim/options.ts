@@ -14,6 +14,8 @@ export type SimOptions = {
   readonly leaseMs: DurationMs;
   readonly receivers: number;
   readonly callTimeoutMs: number;
+  /** So few in some worlds that the near window has no room for all, and the sweep must find the rest. */
+  readonly nearEntriesMax: number;
   /** How long clients ask and things go wrong. */
   readonly stormMs: number;
   readonly operations: number;
@@ -60,6 +62,7 @@ export const optionsOf = (seed: number): SimOptions => {
     leaseMs: durationMs(random.pick([1_000, 1_000, 1_500, 2_000, 5_000])),
     receivers: random.chance(0.4) ? random.whole(1, 2) : 0,
     callTimeoutMs: random.pick([300, 1_000, 2_500]),
+    nearEntriesMax: storm && random.chance(0.25) ? 10 : 100,
     stormMs: random.whole(1_500, 7_000),
     operations: random.whole(8, 60),
     ingestMessages: random.chance(0.4) ? random.whole(1, 10) : 0,
