@@ -17,3 +17,6 @@ export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benc
   bullmq: () => import("../bullmq.bench.ts"),
   "rocketmq-timer": () => import("../rocketmq-timer.bench.ts"),
 };
+
+/** Those that can run before there is a broker. */
+export const withoutBroker: ReadonlySet<string> = new Set(["pure", "wheel", "store"]);
