@@ -19,6 +19,11 @@ const sweepEveryMs = 1_000;
 const sweepAgeMs = 1_000;
 /** One page is one store call of about a millisecond. */
 const pageEntries = 1_000;
+/**
+ * Shards read at the same time. What has arrived is taken in within one turn of the event loop, a millisecond a page:
+ * with all 32 shards at once a million messages made turns of 99 ms.
+ */
+const shardsAtOnce = 4;
 /** A sweep may use this share of the time at most, however much is overdue. */
 const sweepShare = 0.1;
 
@@ -73,13 +78,16 @@ export class Loader {
   /** Reads what is to be read now; answers in how many milliseconds there is more to do. */
   async runOnce(signal: AbortSignal): Promise<number> {
     const { clock } = this.#options;
-    await Promise.all(
-      [...this.#shards].map(async ([shard, window]) => {
+    // Whoever is done with a shard takes the next one of the same list.
+    const shards = [...this.#shards].values();
+    const readOnes = async (): Promise<void> => {
+      for (const [shard, window] of shards) {
         if (signal.aborted) return;
         if (clock.monotonicMs() >= window.nextExtendMs) await this.#extend(shard, window);
         if (clock.monotonicMs() >= window.nextSweepMs) await this.#sweep(shard, window);
-      }),
-    );
+      }
+    };
+    await Promise.all(Array.from({ length: shardsAtOnce }, readOnes));
     let nextMs = clock.monotonicMs() + 100;
     for (const window of this.#shards.values()) nextMs = Math.min(nextMs, window.nextExtendMs, window.nextSweepMs);
     return Math.max(0, nextMs - clock.monotonicMs());
