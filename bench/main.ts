@@ -19,16 +19,27 @@ import { judge } from "./lab/targets.ts";
  *
  * Exit code 1: a benchmark failed, or one that is not quick costs more than the baseline allows.
  */
-const { values: options } = parseArgs({
-  options: {
-    only: { type: "string", default: "" },
-    quick: { type: "boolean", default: false },
-    json: { type: "string", default: "" },
-    "update-baseline": { type: "boolean", default: false },
-    "write-docs": { type: "boolean", default: false },
-    "docs-from": { type: "string", default: "" },
-  },
-});
+const usage =
+  "usage: npm run bench -- [--only NAME,NAME] [--quick] [--json FILE] [--update-baseline] [--write-docs] [--docs-from FILE]";
+
+const readArguments = () => {
+  try {
+    return parseArgs({
+      options: {
+        only: { type: "string", default: "" },
+        quick: { type: "boolean", default: false },
+        json: { type: "string", default: "" },
+        "update-baseline": { type: "boolean", default: false },
+        "write-docs": { type: "boolean", default: false },
+        "docs-from": { type: "string", default: "" },
+      },
+    }).values;
+  } catch (error) {
+    console.error(`${(error as Error).message}\n${usage}\nbenchmarks: ${Object.keys(benchmarks).join(", ")}`);
+    process.exit(2);
+  }
+};
+const options = readArguments();
 
 // The services are plain JavaScript; this part of them has no declared types.
 const { rocketmqVersion } = (await import("../scripts/services/rocketmq.mjs" as string)) as { rocketmqVersion: string };

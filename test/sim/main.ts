@@ -6,15 +6,25 @@ import { simulate } from "./simulate.ts";
  * `npm run sim -- --seed 42 [--verbose]` lives through one seed and tells of it; `--from 1 --count 10000` goes through
  * many and tells of those that broke a promise.
  */
-const { values } = parseArgs({
-  options: {
-    seed: { type: "string" },
-    from: { type: "string", default: "1" },
-    count: { type: "string", default: "1000" },
-    stop: { type: "string", default: "5" },
-    verbose: { type: "boolean", default: false },
-  },
-});
+const usage = "usage: npm run sim -- [--seed N [--verbose]] [--from N] [--count N] [--stop N]";
+
+const readArguments = () => {
+  try {
+    return parseArgs({
+      options: {
+        seed: { type: "string" },
+        from: { type: "string", default: "1" },
+        count: { type: "string", default: "1000" },
+        stop: { type: "string", default: "5" },
+        verbose: { type: "boolean", default: false },
+      },
+    }).values;
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n${usage}\n`);
+    process.exit(2);
+  }
+};
+const values = readArguments();
 
 const print = (text: string): void => void process.stdout.write(`${text}\n`);
 
