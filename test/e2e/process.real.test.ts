@@ -43,6 +43,21 @@ describe("stopping", () => {
   });
 });
 
+describe("a start that fails", () => {
+  it("says why, and leaves no shard behind", async () => {
+    const other = await start();
+    const env = { REDIS_NAMESPACE: uniqueName("fail").slice(0, 32), LEASE_MS: "30000" };
+    await expect(start({ ...env, HTTP_ADDR: new URL(other.url).host })).rejects.toThrow(
+      "escapement cannot start: listen EADDRINUSE",
+    );
+    const next = await start({ ...env, NODE_NAME: "next" });
+    const client = new EscapementClient({ url: next.url });
+    const { shards } = await client.stats();
+    client.close();
+    expect(new Set(shards.map(({ owner }) => owner))).toEqual(new Set(["next"]));
+  });
+});
+
 describe("two processes on one Redis", () => {
   it("share the shards, tell each other of what is due soon, and one takes over from the other without a duplicate", async () => {
     const namespace = uniqueName("two").slice(0, 32);
