@@ -34,7 +34,7 @@ export const thisMachine = (rocketmq: string): Machine => {
     cores: cpus().length,
     cpu: cpus()[0]?.model.trim() ?? "?",
     memoryGiB: Math.round(totalmem() / 2 ** 30),
-    kernel: release(),
+    kernel: /^\d+\.\d+/.exec(release())?.[0] ?? "?",
     system: /^PRETTY_NAME="(.*)"$/m.exec(readFileSync("/etc/os-release", "utf8"))?.[1] ?? "?",
     node: process.version,
     redis: said("redis-server", ["--version"], /v=(\S+)/),

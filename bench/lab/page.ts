@@ -30,7 +30,7 @@ export const pageOf = (run: Run, limits: string): string => {
   const { machine } = run;
   const verdicts = judge(run.rows);
   const counted = (verdict: string): number => verdicts.filter((one) => one.verdict === verdict).length;
-  const whatOf = new Map(run.rows.map(({ id, what }) => [id, what]));
+  const whatOf = new Map(run.rows.map(({ id, what, durability }) => [id, `${what}, \`${durability}\``]));
   const lines = [
     "# Benchmarks",
     "",
