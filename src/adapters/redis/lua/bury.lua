@@ -3,32 +3,19 @@
 -- KEYS  prefix
 -- ARGV  1 now · 2 lanes, as in schedule · 3 items: (u32 record length, 16 B id)… · 4 records · 5 tombstone slice ms
 -- reply 0, or { lane } where the lane's number already stands for another name
---@use shard, tombstones
+--@use shard, lanes, tombstones
 local items, bytes = ARGV[3], ARGV[4]
 local count = #items / 20
-local unnamed = {}
-do
-  local lanes, at = ARGV[2], 1
-  while at <= #lanes do
-    local lane = sub(lanes, at, at + 3)
-    local length = unpackBytes(">I2", lanes, at + 4)
-    local names = sub(lanes, at + 6, at + 5 + length)
-    local known = call("HGET", prefix .. "w", lane)
-    if not known then
-      unnamed[#unnamed + 1] = lane
-      unnamed[#unnamed + 1] = names
-    elseif known ~= names then
-      return { lane }
-    end
-    at = at + 6 + length
-  end
+local unnamed, strange = unknownLanes(ARGV[2])
+if not unnamed then
+  return { strange }
 end
 local ids = {}
 for i = 1, count do
   ids[i] = sub(items, (i - 1) * 20 + 5, i * 20)
 end
 local tombstones = findTombstones(ids)
-callWith("HSET", prefix .. "w", unnamed)
+nameLanes(unnamed)
 local position = 1
 for i = 1, count do
   local length = unpackBytes(">I4", items, (i - 1) * 20 + 1)

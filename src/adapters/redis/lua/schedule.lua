@@ -7,28 +7,15 @@
 -- reply { codes, facts }: two bytes per item, outcome * 16 + state and the index level; due u48 and attempt u16 for each
 --       item whose outcome is not 0. Or { lane } where the lane's number already stands for another name.
 --       outcome: 0 scheduled · 1 kept · 2 replaced · 3 too late. state: as in redis-delay-store.ts
---@use shard, record, due-index, groups, counts, tombstones, wakes
+--@use shard, lanes, record, due-index, groups, counts, tombstones, wakes
 local items, bytes = ARGV[4], ARGV[5]
 local count = #items / 25
 local stateScheduled, stateClaimed, stateDead = 0, 1, 3
 
 -- Everything is read and refused before anything is written.
-local unnamed = {}
-do
-  local lanes, at = ARGV[3], 1
-  while at <= #lanes do
-    local lane = sub(lanes, at, at + 3)
-    local length = unpackBytes(">I2", lanes, at + 4)
-    local names = sub(lanes, at + 6, at + 5 + length)
-    local known = call("HGET", prefix .. "w", lane)
-    if not known then
-      unnamed[#unnamed + 1] = lane
-      unnamed[#unnamed + 1] = names
-    elseif known ~= names then
-      return { lane }
-    end
-    at = at + 6 + length
-  end
+local unnamed, strange = unknownLanes(ARGV[3])
+if not unnamed then
+  return { strange }
 end
 
 local ids, keyed, seen, hasTwice = {}, {}, {}, false
@@ -47,7 +34,7 @@ end
 local present = count > 0 and call("HMGET", records, unpack(ids)) or {}
 local tombstones = findTombstones(keyed)
 
-callWith("HSET", prefix .. "w", unnamed)
+nameLanes(unnamed)
 
 local writes, codes, facts = {}, {}, {}
 local hints = {}
