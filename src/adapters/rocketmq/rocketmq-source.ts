@@ -15,7 +15,10 @@ import { createSession, type SessionOptions } from "./session.ts";
 export type RocketmqSourceOptions = Omit<SessionOptions, "idleMs"> & {
   readonly topic: string;
   readonly group: string;
-  /** How long received messages stay away from others; a message not acknowledged by then comes again. */
+  /**
+   * How long received messages stay away from others; a message not acknowledged by then comes again. Default 10,000,
+   * the shortest that every proxy allows: so long does it take until another process gets what a dead one had received.
+   */
   readonly invisibleMs?: number;
   /** The proxy gives 32 at most. */
   readonly batchMax?: number;
@@ -37,7 +40,7 @@ const registrationWaitMs = 3_000;
 const leaveGraceMs = 300;
 
 export const createRocketmqSource = (options: RocketmqSourceOptions): TopicSource => {
-  const { topic, group, timers, log, endpoint, pollMs = pollMsDefault, invisibleMs = 30_000, batchMax = 32 } = options;
+  const { topic, group, timers, log, endpoint, pollMs = pollMsDefault, invisibleMs = 10_000, batchMax = 32 } = options;
   const subscription = { topic, group };
   const session = createSession(options);
   const registration = createConsumerRegistration({ session, subscription, pollMs, timers, log });
