@@ -65,7 +65,8 @@ export class GroupCommit {
 
   /** The last two bytes for the next fresh id. */
   nextTail(): number {
-    if (++this.#tailItems > scheduleItemsMax) this.#newTail();
+    if (this.#tailItems === scheduleItemsMax) this.#newTail();
+    this.#tailItems++;
     return this.#tail;
   }
 
