@@ -13,8 +13,8 @@ const outMessagesMax = 2_048;
 const outBytesMax = 16 * 1024 * 1024;
 /** What one turn may take, so that the next lane comes soon. */
 const turnMessages = 512;
-/** Of each turn, this share goes to messages that just became due, the rest to those that are catching up. */
-const freshShare = 0.8;
+/** Of each turn, this share goes to messages that are catching up, the rest to those that just became due. */
+const overdueShare = 0.2;
 const pauseFirstMs = 50;
 const pauseMaxMs = 5_000;
 /** While a lane is suspected, this many go out to try. */
@@ -64,7 +64,7 @@ export class Lane {
 
   /** Takes `count` handles, fresh ones first but never only fresh ones. */
   take(count: number, visit: (handle: number) => void): void {
-    const forOverdue = Math.min(this.#overdue.length, Math.max(1, Math.floor(count * (1 - freshShare))));
+    const forOverdue = Math.min(this.#overdue.length, Math.max(1, Math.floor(count * overdueShare)));
     const fresh = Math.min(this.#fresh.length, count - forOverdue);
     this.#outMessages += count;
     for (let i = 0; i < fresh; i++) visit(this.#fresh.shift());
