@@ -289,6 +289,7 @@ export class Service implements Overview {
   // --- checks ---------------------------------------------------------------------------------------------------
 
   #rotateAtMs = 0;
+  #incarnation: string | undefined;
   readonly #warned = new Set<string>();
 
   /** Each warning once, not once a second. */
@@ -311,6 +312,11 @@ export class Service implements Overview {
     try {
       const check = await this.#parts.store.check();
       clock.observe(check.timeMs, check.roundTripMs);
+      if (this.#incarnation !== undefined && this.#incarnation !== check.incarnation) {
+        this.#parts.log.warn({}, "the store started again or another server took its place: taking all shards anew");
+        void this.#keeper.startOver().then(() => this.#loops.keeper.wake());
+      }
+      this.#incarnation = check.incarnation;
       this.#health.report(
         "store",
         "store_refusing",

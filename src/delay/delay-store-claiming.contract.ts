@@ -336,6 +336,7 @@ export const delayStoreClaimingContract = (factory: DelayStoreFactory): void => 
         const check = await hands.store.check();
         expect(Number.isSafeInteger(check.timeMs)).toBe(true);
         expect(check.timeMs).toBeGreaterThan(1_600_000_000_000);
+        expect(check.incarnation).toBe((await hands.store.check()).incarnation);
         expect(check.roundTripMs).toBeGreaterThanOrEqual(0);
         expect(check.problems).toEqual([]);
         for (const warning of check.warnings) expect(warning).toMatch(/\w+ \w+/);

@@ -233,6 +233,11 @@ export type StoreListener = {
 };
 
 export type StoreCheck = {
+  /**
+   * Another one than before: what the store recorded last may be gone. It started again from its disk, or a replica
+   * has become the primary.
+   */
+  readonly incarnation: string;
   readonly timeMs: EpochMs;
   readonly roundTripMs: number;
   /** Sentences for the operator, such as `appendfsync is everysec, must be always`. Not empty: accepting must stop. */

@@ -99,6 +99,15 @@ export class ShardKeeper implements Leases {
     });
   }
 
+  /**
+   * To be called when the store may have forgotten what it recorded last. What it still counts as claimed by us we may
+   * have settled long ago, and nobody would ever look at it again; so every shard is finished, given up, and taken
+   * under a new epoch, which returns all that is claimed to waiting.
+   */
+  async startOver(): Promise<void> {
+    await Promise.all([...this.#held.keys()].map((shard) => this.#handOver(shard)));
+  }
+
   /** To be called when an owner's call under `epoch` was answered with `fenced`: somebody else has, or had, the shard. */
   fenced(shard: number, epoch: number): void {
     // An old call's answer says nothing about the epoch under which we may have taken it again since.

@@ -322,7 +322,7 @@ export class StoreConnection implements DelayStore {
     let readOffsetMs = 0;
     const check = await this.#call("check", undefined, async () => {
       readOffsetMs = this.#server.clock.offsetMs;
-      return this.#server.truth.check();
+      return { ...(await this.#server.truth.check()), incarnation: `${this.#server.starts}` };
     });
     const roundTripMs = this.#server.world.nowMs - startedMs;
     const wallMs = this.#wallOffsetMs();

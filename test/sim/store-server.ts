@@ -46,6 +46,8 @@ export class StoreServer {
   readonly leaseUntilMs = new Map<number, number>();
   readonly connections = new Set<StoreConnection>();
   troubles: CallTroubles = { ...noCallTroubles };
+  /** How often it was started again. */
+  starts = 0;
   isDown = false;
   /** Requests that arrive before this wait until then, as behind a slow disk. */
   #stalledUntilMs = 0;
@@ -84,6 +86,7 @@ export class StoreServer {
 
   startAgain(): void {
     this.isDown = false;
+    this.starts++;
     this.world.trace.mark("store", "is back");
     for (const connection of this.connections) connection.reconnectSoon();
   }

@@ -312,7 +312,7 @@ export class MemoryDelayStore implements DelayStore {
 
   async check(): Promise<StoreCheck> {
     const warnings = ["messages are kept in this process's memory only: they end with it"];
-    return { timeMs: epochMs(this.#clockMs()), roundTripMs: 0, problems: [], warnings };
+    return { incarnation: "memory", timeMs: epochMs(this.#clockMs()), roundTripMs: 0, problems: [], warnings };
   }
 
   async close(): Promise<void> {

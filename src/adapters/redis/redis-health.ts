@@ -28,6 +28,11 @@ export const checkRedis = async (
       return nodes.length === 1 ? sentence : `${host}:${port}: ${sentence}`;
     };
     return {
+      // Redis draws a new one whenever it starts and whenever a replica becomes a primary.
+      incarnation: answers
+        .map(({ info }) => info.get("master_replid"))
+        .sort()
+        .join(),
       timeMs: answers[0]!.timeMs,
       roundTripMs: answers[0]!.roundTripMs,
       problems: findings.flatMap(({ problems }, i) => problems.map((sentence) => sayWhere(sentence, i))),
