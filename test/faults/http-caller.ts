@@ -2,7 +2,8 @@ import { Agent, request } from "node:http";
 
 /**
  * One HTTP call, tried once. It makes no second try by itself: whether a call that got no answer may be repeated is
- * what these tests are about. Three ends: an answer, `not_sent` (nobody listens, so nothing can have happened), and
+ * what these tests are about. (Only a GET over a connection that the server had just closed for being idle is asked
+ * again: it never got there.) Three ends: an answer, `not_sent` (nobody listens, so nothing can have happened), and
  * `no_answer` (anything may have happened).
  */
 export type CallResult =
@@ -45,6 +46,11 @@ export class HttpCaller {
         resolve(result);
       };
       outgoing.on("error", (error: NodeJS.ErrnoException) => {
+        if (method === "GET" && outgoing.reusedSocket && error.code === "ECONNRESET") {
+          clearTimeout(timer);
+          resolve(this.call(port, method, path));
+          return;
+        }
         done(
           error.code === "ECONNREFUSED" ? { end: "not_sent" } : { end: "no_answer", why: error.code ?? error.message },
         );
