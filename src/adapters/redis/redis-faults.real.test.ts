@@ -105,6 +105,7 @@ describe("the connection", () => {
 
   it("P1: nothing that was acknowledged is gone after kill -9", async () => {
     const hands = await handsOn();
+    const { incarnation } = await hands.store.check();
     const acknowledged: DelayedMessage[] = [];
     let isRunning = true;
     const accept = async (): Promise<void> => {
@@ -127,6 +128,7 @@ describe("the connection", () => {
     await vi.waitFor(() => hands.near(), eventually);
     const known = new Set(await hands.near());
     expect(acknowledged.filter(({ id }) => !known.has(id))).toEqual([]);
+    expect((await hands.store.check()).incarnation).not.toBe(incarnation);
   });
 });
 
