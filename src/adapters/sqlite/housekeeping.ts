@@ -1,6 +1,6 @@
 import type { DatabaseSync } from "node:sqlite";
 import type { EntryTable } from "./entry-table.ts";
-import { valueOf } from "./sqlite-file.ts";
+import { pragmaValue } from "./sqlite-file.ts";
 
 /**
  * Keeps the file from growing with what is over: tombstones past their time are deleted along with other work, and
@@ -24,8 +24,8 @@ export class Housekeeping {
   /** Called after every commit; looks at the free pages now and then. */
   shrinkSometimes(): void {
     if (++this.#commits % commitsPerLook !== 0) return;
-    const free = valueOf(this.#db, "freelist_count") as number;
-    const pages = valueOf(this.#db, "page_count") as number;
+    const free = pragmaValue(this.#db, "freelist_count") as number;
+    const pages = pragmaValue(this.#db, "page_count") as number;
     if (free > freePagesKept && free > pages * freeShareKept) {
       this.#db.exec(`PRAGMA incremental_vacuum(${pagesPerStep})`);
     }

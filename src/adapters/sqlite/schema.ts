@@ -86,16 +86,19 @@ const migrations: readonly string[] = [
 
 export const schemaVersion = migrations.length;
 
-/** Brings the file to the present version, each step in a transaction of its own. A newer file is refused untouched. */
-export const migrate = (db: DatabaseSync, path: string): void => {
+/** The version of the file's tables; 0 for a file that has none. A newer one than this program knows is refused. */
+export const versionOf = (db: DatabaseSync, path: string): number => {
   const found = Object.values(db.prepare("PRAGMA user_version").get()!)[0] as number;
-  if (found > schemaVersion) {
-    throw new EscapementError(
-      "store_refusing",
-      `${path} was written by a newer program (version ${found} of its tables, this one knows ${schemaVersion}): start that program, or set DATA_DIR to another folder.`,
-    );
-  }
-  for (let version = found; version < schemaVersion; version++) {
+  if (found <= schemaVersion) return found;
+  throw new EscapementError(
+    "store_refusing",
+    `${path} was written by a newer program (version ${found} of its tables, this one knows ${schemaVersion}): start that program, or set DATA_DIR to another folder.`,
+  );
+};
+
+/** Brings the file to the present version, each step in a transaction of its own. */
+export const migrate = (db: DatabaseSync, fromVersion: number): void => {
+  for (let version = fromVersion; version < schemaVersion; version++) {
     db.exec(`BEGIN; ${migrations[version]!} PRAGMA user_version = ${version + 1}; COMMIT;`);
   }
 };

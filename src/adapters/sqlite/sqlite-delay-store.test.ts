@@ -1,6 +1,6 @@
 import { delayStoreContract } from "../../delay/delay-store.contract.ts";
 import { durationMs } from "../../message/time.ts";
-import { SqliteBench } from "./testing.ts";
+import { SqliteBench } from "./testing/sqlite-bench.ts";
 
 const sqliteSubject = async (wishes: { dedupeWindowMs?: number } = {}) => {
   const bench = new SqliteBench();

@@ -2,7 +2,8 @@ import { closeSync, fsyncSync, mkdirSync, openSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { EscapementError } from "../../message/errors.ts";
-import { migrate } from "./schema.ts";
+import { isLogDamaged } from "./log-check.ts";
+import { migrate, versionOf } from "./schema.ts";
 import { sqliteFailure } from "./sqlite-errors.ts";
 
 /**
@@ -30,7 +31,13 @@ export const openSqliteFile = ({ folder, fileBytesMax }: SqliteFileOptions): { d
   let db: DatabaseSync | undefined;
   try {
     db = new DatabaseSync(path, { enableForeignKeyConstraints: false });
-    db.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL;");
+    db.exec("PRAGMA locking_mode = EXCLUSIVE");
+    // Before the first access, which would take over the log as far as it is whole and forget the rest.
+    if (isLogDamaged(`${path}-wal`)) throw damagedFile(`${path}-wal`);
+    const version = versionOf(db, path);
+    // Can be chosen for an empty file only; said again, it would write.
+    if (version === 0) db.exec("PRAGMA auto_vacuum = INCREMENTAL");
+    db.exec("PRAGMA journal_mode = WAL");
     // FULL: every commit waits for its fsync. With NORMAL a power cut would take back what was acknowledged.
     db.exec("PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY;");
     db.exec(`PRAGMA wal_autocheckpoint = ${logPages}; PRAGMA journal_size_limit = ${logBytesKept};`);
@@ -38,7 +45,7 @@ export const openSqliteFile = ({ folder, fileBytesMax }: SqliteFileOptions): { d
     if (fileBytesMax !== undefined) db.exec(`PRAGMA max_page_count = ${Math.ceil(fileBytesMax / pageBytes)};`);
     assertSettings(db, path);
     assertHealthy(db, path);
-    migrate(db, path);
+    migrate(db, version);
     return { db, path };
   } catch (error) {
     if (db?.isOpen) db.close();
@@ -75,27 +82,33 @@ const makeFolder = (folder: string): void => {
 
 /** SQLite answers a setting that it could not take with the old one, and no error. */
 const assertSettings = (db: DatabaseSync, path: string): void => {
-  const wanted = { journal_mode: "wal", locking_mode: "exclusive", synchronous: 2 };
+  const wanted = { journal_mode: "wal", locking_mode: "exclusive", synchronous: 2, auto_vacuum: 2 };
   for (const [name, value] of Object.entries(wanted)) {
-    const found = valueOf(db, name);
+    const found = pragmaValue(db, name);
     if (found === value) continue;
-    throw new EscapementError("store_refusing", `${path} has ${name} ${found}, must be ${value}: use a local disk.`);
-  }
-};
-
-const assertHealthy = (db: DatabaseSync, path: string): void => {
-  const bytes = (valueOf(db, "page_count") as number) * pageBytes;
-  const checks = bytes <= wholeCheckBytesMax ? ["quick_check(1)"] : ["quick_check(lease)", "quick_check(head)"];
-  for (const check of checks) {
-    const found = valueOf(db, check);
-    if (found === "ok") continue;
     throw new EscapementError(
       "store_refusing",
-      `${path} is damaged: stop, keep a copy of the folder, and restore it from a backup or with sqlite3's .recover.`,
+      `${path} has ${name} ${found}, must be ${value}: use a folder on a local disk, and no file of another program.`,
     );
   }
 };
 
+const assertHealthy = (db: DatabaseSync, path: string): void => {
+  const bytes = (pragmaValue(db, "page_count") as number) * pageBytes;
+  const checks = bytes <= wholeCheckBytesMax ? ["quick_check(1)"] : ["quick_check(lease)", "quick_check(head)"];
+  for (const check of checks) {
+    const found = pragmaValue(db, check);
+    if (found === "ok") continue;
+    throw damagedFile(path);
+  }
+};
+
+const damagedFile = (path: string): EscapementError =>
+  new EscapementError(
+    "store_refusing",
+    `${path} is damaged: stop, keep a copy of the folder, and restore it from a backup or with sqlite3's .recover.`,
+  );
+
 /** The first column of a pragma's first row. */
-export const valueOf = (db: DatabaseSync, pragma: string): unknown =>
+export const pragmaValue = (db: DatabaseSync, pragma: string): unknown =>
   Object.values(db.prepare(`PRAGMA ${pragma}`).get() ?? {})[0];

@@ -1,9 +1,9 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { epochMs } from "../../message/time.ts";
-import { systemTimers } from "../system/system-time.ts";
-import { SqliteDelayStore, type SqliteDelayStoreOptions } from "./sqlite-delay-store.ts";
+import { epochMs } from "../../../message/time.ts";
+import { systemTimers } from "../../system/system-time.ts";
+import { SqliteDelayStore, type SqliteDelayStoreOptions } from "../sqlite-delay-store.ts";
 
 /** A folder for one test, and a store in it that lives on a clock of its own and may be closed and opened again. */
 export const startTime = epochMs(1_800_000_000_000);
