@@ -30,6 +30,18 @@ export class Housekeeping {
       this.#db.exec(`PRAGMA incremental_vacuum(${pagesPerStep})`);
     }
   }
+
+  /**
+   * The disk is full: carrying the log back into the file may need no room there, and the log can then be written anew
+   * from its start. Outside of transactions; when it does not work, nothing has changed.
+   */
+  makeRoom(): void {
+    try {
+      this.#db.exec("PRAGMA wal_checkpoint(PASSIVE)");
+    } catch {
+      // The next write says what is wrong.
+    }
+  }
 }
 
 /** More than a commit can add on average (calls of 200), so that forgetting keeps up; about 3 ms. */

@@ -195,10 +195,9 @@ export class SqliteDelayStore implements DelayStore {
     const warnings: string[] = [];
     try {
       // Nothing is written, and so no fsync made, unless something is to be forgotten or a failure to be looked at again.
-      const probe = () => {
-        if (this.#commits.lastWriteFailure !== undefined) this.#db.exec(probeSql);
-      };
-      await this.#commits.do({ writes: true, run: probe });
+      const hasFailed = this.#commits.lastWriteFailure !== undefined;
+      if (hasFailed) this.#housekeeping.makeRoom();
+      await this.#commits.do({ writes: true, run: () => hasFailed && this.#db.exec(probeSql) });
     } catch (error) {
       if (!(error instanceof EscapementError)) throw error;
       (error.code === "store_refusing" ? problems : warnings).push(error.message);
