@@ -22,7 +22,7 @@ import {
   scheduleItemsMax,
   settleOutcomesMax,
 } from "../../delay/delay-store.port.ts";
-import { EscapementError } from "../../message/errors.ts";
+import { EscapementError, isEscapementError } from "../../message/errors.ts";
 import type { MessageId } from "../../message/id.ts";
 import { IdList } from "../../message/id-list.ts";
 import type { DelayedMessage } from "../../message/message.ts";
@@ -188,25 +188,32 @@ export class SqliteDelayStore implements DelayStore {
     this.#listeners.push(listener);
   }
 
-  /** Asked regularly, so it is also when a store without traffic forgets and shrinks. */
+  /**
+   * Asked regularly, so it is also when a store without traffic forgets and shrinks. A failed write is a warning of the
+   * first check after it, and of every further one until there is room again: each call is refused by itself. Damage is
+   * a problem.
+   */
   async check(): Promise<StoreCheck> {
     const startedMs = this.#clock.monotonicMs();
-    const problems: string[] = [];
-    const warnings: string[] = [];
+    const problems = new Set<string>();
+    const warnings = new Set<string>();
+    const failure = this.#commits.lastWriteFailure;
+    if (failure !== undefined) {
+      warnings.add(failure);
+      this.#housekeeping.makeRoom();
+    }
     try {
       // Nothing is written, and so no fsync made, unless something is to be forgotten or a failure to be looked at again.
-      const hasFailed = this.#commits.lastWriteFailure !== undefined;
-      if (hasFailed) this.#housekeeping.makeRoom();
-      await this.#commits.do({ writes: true, run: () => hasFailed && this.#db.exec(probeSql) });
+      await this.#commits.do({ writes: true, run: () => failure !== undefined && this.#db.exec(probeSql) });
     } catch (error) {
-      if (!(error instanceof EscapementError)) throw error;
-      (error.code === "store_refusing" ? problems : warnings).push(error.message);
+      if (!isEscapementError(error)) throw error;
+      if (error.code === "store_full") warnings.add(error.message);
+      else problems.add(error.message);
     }
-    const { damage, lastWriteFailure } = this.#commits;
-    if (damage !== undefined && !problems.includes(damage)) problems.push(damage);
-    if (lastWriteFailure !== undefined && !warnings.includes(lastWriteFailure)) warnings.push(lastWriteFailure);
+    if (this.#commits.damage !== undefined) problems.add(this.#commits.damage);
     const roundTripMs = this.#clock.monotonicMs() - startedMs;
-    return { timeMs: epochMs(this.#clock.wallMs()), roundTripMs, problems, warnings };
+    const timeMs = epochMs(this.#clock.wallMs());
+    return { timeMs, roundTripMs, problems: [...problems], warnings: [...warnings] };
   }
 
   /** Answers what was asked before; what comes after is refused with `store_unavailable`. */
