@@ -4,6 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { describe, expect, it } from "vitest";
 import type { DelayStore } from "../../delay/delay-store.port.ts";
 import { at, expectSame, StoreHands, t0 } from "../../delay/delay-store-hands.ts";
+import { idToBytes } from "../../message/id.ts";
 import { IdList } from "../../message/id-list.ts";
 import type { DelayedMessage } from "../../message/message.ts";
 import { durationMs, hour } from "../../message/time.ts";
@@ -277,6 +278,37 @@ describe("the sqlite store's commits", () => {
     expect(turns).toBe(1);
     // Fifty commits would have written each page they touch fifty times.
     expect(statSync(path).size - alone - oneMore).toBeLessThan(10 * oneMore);
+  });
+
+  it("forgets what has ended, in steps, also when nothing but its health is asked for", async () => {
+    using bench = new SqliteBench();
+    const store = bench.open({ dedupeWindowMs: durationMs(1_000) });
+    const hands = handsOf(store);
+    const kept = await hands.scheduled();
+    for (let i = 0; i < 12; i++) {
+      const messages = Array.from({ length: 200 }, () => hands.message());
+      await hands.schedule(...messages);
+      const ids = messages.map(({ id }) => id);
+      await store.cancel(hands.shard, ids, t0);
+    }
+    bench.nowMs += 1_000;
+    for (let i = 0; i < 3; i++) await store.check();
+    await store.close();
+    const db = new DatabaseSync(join(bench.folder, "escapement.db"));
+    expect(db.prepare("SELECT id FROM entry").all()).toEqual([{ id: new Uint8Array(idToBytes(kept.id)) }]);
+    expect(db.prepare("SELECT count(*) AS records FROM record").get()).toEqual({ records: 1 });
+    db.close();
+  });
+
+  it("shows the dead in the order of their dying, not of their acceptance", async () => {
+    using bench = new SqliteBench();
+    const hands = handsOf(bench.open());
+    await hands.own();
+    const messages = [await hands.scheduled(), await hands.scheduled(), await hands.scheduled()];
+    await hands.claimed(...messages);
+    for (const [i, message] of messages.toReversed().entries()) await hands.buryClaimed(message, at(i));
+    const expected = messages.toReversed().map(({ id }) => id);
+    for (const limit of [1, 2, 3, 4]) expect(await hands.deadIds(limit)).toEqual(expected);
   });
 
   it("the file stays as large as what it holds, however much passes through, and shrinks after a flood", async () => {
