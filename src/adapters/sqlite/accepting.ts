@@ -1,0 +1,200 @@
+import type {
+  ChangeResult,
+  DeadReason,
+  OnConflict,
+  Reschedule,
+  ScheduleItem,
+  ScheduleResult,
+} from "../../delay/delay-store.port.ts";
+import { EscapementError } from "../../message/errors.ts";
+import { idToBytes, laneOf, type MessageId } from "../../message/id.ts";
+import type { DelayedMessage } from "../../message/message.ts";
+import { nextState } from "../../message/state.ts";
+import type { EpochMs } from "../../message/time.ts";
+import { type Entry, move } from "./entry-table.ts";
+import { type Call, factsOf, type Ledger } from "./ledger.ts";
+import { encodeRecord } from "./record-table.ts";
+import { groupOf } from "./waiting-room.ts";
+
+/** What anyone may do to messages: the verbs of the port, each inside a transaction that someone else holds. */
+
+export const schedule = (ledger: Ledger, call: Call, items: readonly Accepted[]): ScheduleResult[] =>
+  items.map((item) => scheduleOne(ledger, call, item));
+
+const scheduleOne = (ledger: Ledger, call: Call, item: Accepted): ScheduleResult => {
+  const { onConflict, wakeUntilMs } = item;
+  const { entries, dead, records, room } = ledger;
+  // A fresh random id cannot be known; a caller that is wrong about that runs into the table's key.
+  const entry = onConflict === undefined ? undefined : entries.find(call.shard, item.id);
+  if (entry === undefined) {
+    const added = newEntry(ledger, call, item);
+    entries.add(added, onConflict !== undefined);
+    wakeRisen(ledger, call, added, enter(ledger, call, added, item.topic), wakeUntilMs);
+    return { outcome: "scheduled", ...factsOf(added) };
+  }
+  if (onConflict !== "replace") return { outcome: "kept", ...factsOf(entry) };
+
+  const event = entry.state === "scheduled" ? "reschedule" : "revive";
+  if (nextState(entry.state, event) === undefined) return { outcome: "too_late", ...factsOf(entry) };
+  let next: Entry | undefined;
+  if (event === "reschedule") {
+    next = room.leave(entry);
+    call.count(entry.lane, -1);
+    records.put(entry.seq, item.id, item.record);
+  } else {
+    if (entry.state === "dead") {
+      dead.remove(entry);
+      records.remove(entry.seq);
+    }
+    entry.seq = records.add(item.id, item.record);
+    entry.endedAtMs = undefined;
+    entry.forgetAtMs = undefined;
+  }
+  move(entry, event);
+  entry.dueMs = item.deliverAtMs;
+  entry.attempt = 0;
+  entry.lane = item.lane;
+  entry.expireAtMs = item.expireAtMs;
+  entry.group = item.group;
+  entries.save(entry);
+  wakeRisen(ledger, call, entry, enter(ledger, call, entry, item.topic), wakeUntilMs);
+  wakeNext(ledger, call, next);
+  return { outcome: "replaced", ...factsOf(entry) };
+};
+
+export const bury = (
+  ledger: Ledger,
+  call: Call,
+  items: readonly { readonly accepted: Accepted; readonly reason: DeadReason }[],
+  nowMs: EpochMs,
+): void => {
+  for (const { accepted, reason } of items) {
+    if (ledger.entries.find(call.shard, accepted.id) !== undefined) continue; // buried already: the call was repeated
+    const entry = newEntry(ledger, call, accepted);
+    entry.state = "dead";
+    entry.attempt = accepted.attempt;
+    entry.group = undefined;
+    entry.endedAtMs = nowMs;
+    ledger.entries.add(entry, true);
+    ledger.dead.add(entry, reason);
+  }
+};
+
+export const cancel = (ledger: Ledger, call: Call, ids: readonly MessageId[], nowMs: EpochMs): ChangeResult[] =>
+  ids.map((id) => {
+    const entry = ledger.entries.find(call.shard, idToBytes(id));
+    if (entry === undefined) return { outcome: "not_found" };
+    if (entry.state === "canceled") return { outcome: "done", ...factsOf(entry) };
+    if (nextState(entry.state, "cancel") === undefined) return { outcome: "too_late", ...factsOf(entry) };
+    wakeNext(ledger, call, ledger.end(call, entry, "cancel", nowMs));
+    return { outcome: "done", ...factsOf(entry) };
+  });
+
+export const reschedule = (ledger: Ledger, call: Call, changes: readonly Reschedule[]): ChangeResult[] =>
+  changes.map((change) => {
+    const { entries, records, room } = ledger;
+    const entry = entries.find(call.shard, idToBytes(change.id));
+    if (entry === undefined) return { outcome: "not_found" };
+    if (nextState(entry.state, "reschedule") === undefined) return { outcome: "too_late", ...factsOf(entry) };
+    const contents = records.read(entry.seq, entry.id);
+    if (contents === undefined) {
+      throw new EscapementError("store_refusing", `the record of ${change.id} is damaged; cancel it, or replace it.`);
+    }
+    const message = changed(contents.message, change);
+    // Leaving and entering again is what puts it in its new place, among the due and in its group.
+    const next = room.leave(entry);
+    call.count(entry.lane, -1);
+    move(entry, "reschedule");
+    records.put(entry.seq, entry.id, encodeRecord(message));
+    entry.dueMs = message.deliverAtMs;
+    entry.expireAtMs = message.expireAtMs;
+    entries.save(entry);
+    wakeRisen(ledger, call, entry, enter(ledger, call, entry, message.topic), change.wakeUntilMs);
+    wakeNext(ledger, call, next);
+    const waiting = room.isClaimable(entry) ? { waiting: { lane: entry.lane, dueMs: entry.dueMs } } : {};
+    return { outcome: "done", ...factsOf(entry), ...waiting };
+  });
+
+/** A message as the caller handed it over, in bytes: the caller may use its buffer again. */
+export type Accepted = {
+  readonly id: Buffer;
+  readonly record: Buffer;
+  readonly lane: number;
+  readonly topic: string;
+  readonly group: Uint8Array | undefined;
+  readonly deliverAtMs: EpochMs;
+  readonly expireAtMs: EpochMs | undefined;
+  readonly attempt: number;
+  readonly onConflict: OnConflict | undefined;
+  readonly wakeUntilMs: EpochMs | undefined;
+};
+
+export const accepted = ({ message, onConflict, wakeUntilMs }: ScheduleItem): Accepted => ({
+  id: idToBytes(message.id),
+  record: encodeRecord(message),
+  lane: laneOf(message.tenant, message.topic),
+  topic: message.topic,
+  group: groupOf(message),
+  deliverAtMs: message.deliverAtMs,
+  expireAtMs: message.expireAtMs,
+  attempt: message.attempt,
+  onConflict,
+  wakeUntilMs,
+});
+
+/** A copy that the caller cannot change any more. */
+export const ownChange = (change: Reschedule): Reschedule => ({
+  ...change,
+  ...(change.body === undefined ? {} : { body: Buffer.from(change.body) }),
+  ...(change.properties === undefined ? {} : { properties: new Map(change.properties) }),
+});
+
+const newEntry = ({ records }: Ledger, { shard }: Call, item: Accepted): Entry => ({
+  id: item.id,
+  shard,
+  state: "scheduled",
+  seq: records.add(item.id, item.record),
+  dueMs: item.deliverAtMs,
+  attempt: 0,
+  epoch: 0,
+  lane: item.lane,
+  expireAtMs: item.expireAtMs,
+  group: item.group,
+  endedAtMs: undefined,
+  forgetAtMs: undefined,
+});
+
+const enter = ({ room, counts }: Ledger, call: Call, entry: Entry, topic: string): Entry | undefined => {
+  counts.name(entry.lane, topic);
+  call.count(entry.lane, 1);
+  return room.enter(entry);
+};
+
+/** Tells of what came in if it is due soon, and of who took another's place instead of it in any case. */
+const wakeRisen = (
+  ledger: Ledger,
+  call: Call,
+  entry: Entry,
+  risen: Entry | undefined,
+  wakeUntilMs: EpochMs | undefined,
+): void => {
+  if (risen?.seq !== entry.seq) wakeNext(ledger, call, risen);
+  else if (wakeUntilMs !== undefined && entry.dueMs <= wakeUntilMs) call.wake(entry);
+};
+
+/** Who became head because of another is always told of: nobody else knows its due, which may be long past. */
+const wakeNext = ({ room }: Ledger, call: Call, next: Entry | undefined): void => {
+  if (next !== undefined && room.isClaimable(next)) call.wake(next);
+};
+
+const changed = (message: DelayedMessage, change: Reschedule): DelayedMessage => {
+  const { expireAtMs: kept, ...rest } = message;
+  const expireAtMs = change.expireAtMs === undefined ? kept : change.expireAtMs;
+  return {
+    ...rest,
+    ...(expireAtMs === undefined || expireAtMs === null ? {} : { expireAtMs }),
+    deliverAtMs: change.deliverAtMs,
+    body: change.body ?? message.body,
+    properties: change.properties ?? message.properties,
+  };
+};

@@ -1,0 +1,68 @@
+import type { NearPage, Page, ShardStats, StoredMessage } from "../../delay/delay-store.port.ts";
+import { idToBytes, type MessageId } from "../../message/id.ts";
+import type { EpochMs } from "../../message/time.ts";
+import type { Ledger } from "./ledger.ts";
+
+/** What is asked without changing anything. */
+
+export const get = (ledger: Ledger, shard: number, ids: readonly MessageId[]): (StoredMessage | undefined)[] =>
+  ids.map((id) => {
+    const entry = ledger.entries.find(shard, idToBytes(id));
+    return entry === undefined ? undefined : ledger.stored(entry);
+  });
+
+export const dead = (ledger: Ledger, shard: number, cursor: string | undefined, limit: number): Page<StoredMessage> => {
+  const after = parseCursor(cursor);
+  const places = ledger.dead.page(shard, after.timeMs, after.seq, Math.min(limit, deadPageMax));
+  const items: StoredMessage[] = [];
+  let bytes = 0;
+  for (const { id } of places) {
+    if (bytes > deadBytesMax) break;
+    const item = ledger.stored(ledger.entries.find(shard, id)!);
+    bytes += item.message?.body.length ?? 0;
+    items.push(item);
+  }
+  const last = places[items.length - 1];
+  const isLast = last === undefined || (items.length === places.length && places.length < Math.min(limit, deadPageMax));
+  return { items, cursor: isLast ? undefined : `${last.ended_at}:${last.seq}` };
+};
+
+export const near = (
+  { room }: Ledger,
+  shard: number,
+  fromMs: EpochMs,
+  untilMs: EpochMs,
+  cursor: string | undefined,
+  limit: number,
+): NearPage => {
+  const after = cursor === undefined ? { timeMs: fromMs, seq: -1 } : parseCursor(cursor);
+  const most = Math.min(limit, nearPageMax);
+  const { last, ...page } = room.page(shard, after.timeMs, after.seq, untilMs, most);
+  const isLast = last === undefined || page.ids.length < most;
+  return { ...page, cursor: isLast ? undefined : `${last.dueMs}:${last.seq}` };
+};
+
+export const stats = ({ leases, counts, entries, dead }: Ledger, shard: number, nowMs: EpochMs): ShardStats => {
+  const { owner, epoch } = leases.of(shard);
+  return {
+    owner,
+    epoch,
+    waitingByTopic: counts.byTopic(shard),
+    claimed: entries.countClaimed(shard),
+    dead: dead.count(shard),
+    ...counts.byTime(shard, nowMs),
+  };
+};
+
+/** Reading holds up everything else in the process, so a page is a few milliseconds' work, whatever was asked for. */
+const nearPageMax = 5_000;
+const deadPageMax = 1_000;
+const deadBytesMax = 8_000_000;
+
+/** A page continues behind (time, number of acceptance) of the last item before, whether or not that is still there. */
+const parseCursor = (cursor: string | undefined): { readonly timeMs: number; readonly seq: number } => {
+  if (cursor === undefined) return { timeMs: -1, seq: -1 };
+  const match = /^(\d{1,16}):(\d{1,16})$/.exec(cursor);
+  if (match === null) throw new RangeError("not a cursor of this store");
+  return { timeMs: Number(match[1]), seq: Number(match[2]) };
+};

@@ -1,0 +1,104 @@
+import type { DatabaseSync } from "node:sqlite";
+import { EscapementError } from "../../message/errors.ts";
+
+/**
+ * The tables of `escapement.db` and the way from any older version of them to the present one. A step, once released,
+ * is never edited: a new version is a new step at the end. There is no way back; a newer file is refused.
+ *
+ * | table      | key                  | holds                                                                       |
+ * |------------|----------------------|-----------------------------------------------------------------------------|
+ * | `entry`    | id                   | the state of every known message, ended ones too until they are forgotten    |
+ * | `record`   | seq                  | delay/record.ts bytes and their checksum, of what waits, is out or is dead    |
+ * | `due`      | shard, due, seq      | what can be claimed: everything waiting, but of a message group only its head |
+ * | `dead`     | shard, ended_at, seq | the dead, with their reasons                                                 |
+ * | `head`     | grp                  | the head of each message group                                               |
+ * | `follower` | grp, due, seq        | those behind it                                                              |
+ * | `lease`    | shard                | epoch, owner and the lease's end                                             |
+ * | `waiting`  | shard, lane          | how many wait, for people                                                    |
+ * | `lane`     | lane                 | a lane's topic, for the same people                                          |
+ * | `topic`    | name                 | topics that were once seen to exist                                          |
+ * | `meta`     | name                 | numbers that are fixed with the first start                                  |
+ *
+ * `seq` is the number of acceptance. It is the record's row number, so that a record is found without an index and new
+ * ones are appended. State and record are apart because a body may have megabytes and a state changes often.
+ */
+const migrations: readonly string[] = [
+  `
+  CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+  CREATE TABLE entry (
+    id BLOB PRIMARY KEY,
+    shard INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    lane INTEGER NOT NULL,
+    expire_at INTEGER,
+    grp BLOB,
+    ended_at INTEGER,
+    forget_at INTEGER
+  ) WITHOUT ROWID;
+  CREATE INDEX entry_claimed ON entry (shard, epoch) WHERE state = 1;
+  CREATE INDEX entry_ended ON entry (forget_at) WHERE forget_at IS NOT NULL;
+  CREATE TABLE record (seq INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, bytes BLOB NOT NULL);
+  CREATE TABLE due (
+    shard INTEGER NOT NULL,
+    due INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    lane INTEGER NOT NULL,
+    PRIMARY KEY (shard, due, seq)
+  ) WITHOUT ROWID;
+  CREATE TABLE dead (
+    shard INTEGER NOT NULL,
+    ended_at INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    code TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    PRIMARY KEY (shard, ended_at, seq)
+  ) WITHOUT ROWID;
+  CREATE TABLE head (grp BLOB PRIMARY KEY, id BLOB NOT NULL, due INTEGER NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID;
+  CREATE TABLE follower (
+    grp BLOB NOT NULL,
+    due INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    PRIMARY KEY (grp, due, seq)
+  ) WITHOUT ROWID;
+  CREATE TABLE lease (
+    shard INTEGER PRIMARY KEY,
+    epoch INTEGER NOT NULL,
+    owner TEXT,
+    ends_at INTEGER NOT NULL
+  );
+  CREATE TABLE waiting (
+    shard INTEGER NOT NULL,
+    lane INTEGER NOT NULL,
+    messages INTEGER NOT NULL,
+    PRIMARY KEY (shard, lane)
+  ) WITHOUT ROWID;
+  CREATE TABLE lane (lane INTEGER PRIMARY KEY, topic TEXT NOT NULL);
+  CREATE TABLE topic (name TEXT PRIMARY KEY) WITHOUT ROWID;
+  `,
+];
+
+export const schemaVersion = migrations.length;
+
+/** The version of the file's tables; 0 for a file that has none. A newer one than this program knows is refused. */
+export const versionOf = (db: DatabaseSync, path: string): number => {
+  const found = Object.values(db.prepare("PRAGMA user_version").get()!)[0] as number;
+  if (found <= schemaVersion) return found;
+  throw new EscapementError(
+    "store_refusing",
+    `${path} was written by a newer program (version ${found} of its tables, this one knows ${schemaVersion}): start that program, or set DATA_DIR to another folder.`,
+  );
+};
+
+/** Brings the file to the present version, each step in a transaction of its own. */
+export const migrate = (db: DatabaseSync, fromVersion: number): void => {
+  for (let version = fromVersion; version < schemaVersion; version++) {
+    db.exec(`BEGIN; ${migrations[version]!} PRAGMA user_version = ${version + 1}; COMMIT;`);
+  }
+};

@@ -1,0 +1,32 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { epochMs } from "../../../message/time.ts";
+import { systemTimers } from "../../system/system-time.ts";
+import { SqliteDelayStore, type SqliteDelayStoreOptions } from "../sqlite-delay-store.ts";
+
+/** A folder for one test, and a store in it that lives on a clock of its own and may be closed and opened again. */
+export const startTime = epochMs(1_800_000_000_000);
+
+export class SqliteBench implements Disposable {
+  readonly folder = mkdtempSync(join(tmpdir(), "escapement-sqlite-"));
+  readonly #stores = new Set<SqliteDelayStore>();
+  nowMs: number = startTime;
+
+  open(options: Partial<SqliteDelayStoreOptions> = {}): SqliteDelayStore {
+    const clock = { wallMs: () => this.nowMs, monotonicMs: () => this.nowMs };
+    const store = SqliteDelayStore.open({ folder: this.folder, clock, timers: systemTimers, ...options });
+    this.#stores.add(store);
+    return store;
+  }
+
+  async reopen(store: SqliteDelayStore, options: Partial<SqliteDelayStoreOptions> = {}): Promise<SqliteDelayStore> {
+    await store.close();
+    return this.open(options);
+  }
+
+  [Symbol.dispose](): void {
+    for (const store of this.#stores) void store.close();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
