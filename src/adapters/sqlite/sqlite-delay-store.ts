@@ -213,7 +213,8 @@ export class SqliteDelayStore implements DelayStore {
     if (this.#commits.damage !== undefined) problems.add(this.#commits.damage);
     const roundTripMs = this.#clock.monotonicMs() - startedMs;
     const timeMs = epochMs(this.#clock.wallMs());
-    return { timeMs, roundTripMs, problems: [...problems], warnings: [...warnings] };
+    // The file goes nowhere while this process holds it.
+    return { incarnation: "sqlite", timeMs, roundTripMs, problems: [...problems], warnings: [...warnings] };
   }
 
   /** Answers what was asked before; what comes after is refused with `store_unavailable`. */
