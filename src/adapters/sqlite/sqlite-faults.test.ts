@@ -1,14 +1,12 @@
-import { copyFileSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, expect, it } from "vitest";
 import type { DelayStore } from "../../delay/delay-store.port.ts";
 import { at, expectSame, StoreHands, t0 } from "../../delay/delay-store-hands.ts";
-import { idToBytes } from "../../message/id.ts";
 import { IdList } from "../../message/id-list.ts";
 import type { DelayedMessage } from "../../message/message.ts";
 import { durationMs, hour } from "../../message/time.ts";
-import { systemTimers } from "../system/system-time.ts";
 import { SqliteBench } from "./testing/sqlite-bench.ts";
 
 const handsOf = (store: DelayStore) => new StoreHands({ store, close: () => store.close() });
@@ -255,113 +253,3 @@ describe("the sqlite store on bad days", () => {
     ]);
   });
 });
-
-describe("the sqlite store's commits", () => {
-  it("calls of one turn share one, and each is answered after it", async () => {
-    using bench = new SqliteBench();
-    let turns = 0;
-    const timers = {
-      after: (delayMs: number, callback: () => void) => {
-        turns++;
-        return systemTimers.after(delayMs, callback);
-      },
-    };
-    const store = bench.open({ timers });
-    const hands = handsOf(store);
-    const path = join(bench.folder, "escapement.db-wal");
-    await hands.scheduled();
-    const alone = statSync(path).size;
-    await hands.scheduled();
-    const oneMore = statSync(path).size - alone;
-    turns = 0;
-    await Promise.all(Array.from({ length: 50 }, () => hands.schedule(hands.message())));
-    expect(turns).toBe(1);
-    // Fifty commits would have written each page they touch fifty times.
-    expect(statSync(path).size - alone - oneMore).toBeLessThan(10 * oneMore);
-  });
-
-  it("forgets what has ended, in steps, also when nothing but its health is asked for", async () => {
-    using bench = new SqliteBench();
-    const store = bench.open({ dedupeWindowMs: durationMs(1_000) });
-    const hands = handsOf(store);
-    const kept = await hands.scheduled();
-    for (let i = 0; i < 12; i++) {
-      const messages = Array.from({ length: 200 }, () => hands.message());
-      await hands.schedule(...messages);
-      const ids = messages.map(({ id }) => id);
-      await store.cancel(hands.shard, ids, t0);
-    }
-    bench.nowMs += 1_000;
-    for (let i = 0; i < 3; i++) await store.check();
-    await store.close();
-    const db = new DatabaseSync(join(bench.folder, "escapement.db"));
-    expect(db.prepare("SELECT id FROM entry").all()).toEqual([{ id: new Uint8Array(idToBytes(kept.id)) }]);
-    expect(db.prepare("SELECT count(*) AS records FROM record").get()).toEqual({ records: 1 });
-    db.close();
-  });
-
-  it("shows the dead in the order of their dying, not of their acceptance", async () => {
-    using bench = new SqliteBench();
-    const hands = handsOf(bench.open());
-    await hands.own();
-    const messages = [await hands.scheduled(), await hands.scheduled(), await hands.scheduled()];
-    await hands.claimed(...messages);
-    for (const [i, message] of messages.toReversed().entries()) await hands.buryClaimed(message, at(i));
-    const expected = messages.toReversed().map(({ id }) => id);
-    for (const limit of [1, 2, 3, 4]) expect(await hands.deadIds(limit)).toEqual(expected);
-  });
-
-  it("the file stays as large as what it holds, however much passes through, and shrinks after a flood", async () => {
-    using bench = new SqliteBench();
-    const store = bench.open({ dedupeWindowMs: durationMs(1_000) });
-    const hands = handsOf(store);
-    await hands.own();
-    const path = join(bench.folder, "escapement.db");
-    const pass = async (messages: DelayedMessage[]) => {
-      await hands.schedule(...messages);
-      await hands.claimed(...messages);
-      await hands.settle(messages.map(({ id }) => ({ kind: "delivered", id }) as const));
-      bench.nowMs += 300;
-    };
-    const round = async (bytes: number) => {
-      await pass(Array.from({ length: 200 }, () => hands.message({ body: big(1, bytes) })));
-    };
-    const sizes: number[] = [];
-    for (let i = 0; i < 90; i++) {
-      await round(2_000);
-      if (i % 30 === 29) {
-        await writtenBack(store);
-        sizes.push(statSync(path).size);
-      }
-    }
-    expect(sizes[2]!).toBeLessThan(sizes[0]! * 1.3);
-
-    const many: DelayedMessage[] = [];
-    for (let i = 0; i < 6; i++) {
-      const messages = Array.from({ length: 200 }, () => hands.message({ body: big(3, 39_000) }));
-      await hands.schedule(...messages);
-      many.push(...messages);
-    }
-    await writtenBack(store);
-    const flooded = statSync(path).size;
-    expect(flooded).toBeGreaterThan(40_000_000);
-    for (let i = 0; i < many.length; i += 200) {
-      const ids = many.slice(i, i + 200).map(({ id }) => id);
-      await store.cancel(hands.shard, ids, t0);
-    }
-    for (let i = 0; i < 400; i++) await store.check();
-    await writtenBack(store);
-    expect(statSync(path).size).toBeLessThan(flooded / 1.5);
-  });
-});
-
-/** Closes nothing: writes enough that SQLite carries the log back into the file. */
-const writtenBack = async (store: DelayStore): Promise<void> => {
-  const hands = new StoreHands({ store, close: () => store.close() }, 2);
-  const id = hands.id();
-  for (let i = 0; i < 10; i++) {
-    // Pages that do not change are not written again.
-    const message = hands.message({ id, body: big(i, 4_000_000) });
-    await store.schedule(hands.shard, [{ message, onConflict: "replace" }], t0);
-  }
-};
