@@ -81,7 +81,7 @@ const receiving = async (): Promise<Consuming & { readonly ids: Set<string> }> =
     endpoint: cluster.secondEndpoint,
     topic,
     group,
-    pollers: 4,
+    pollers: 8,
     onMessage: ({ properties }) => void ids.add(idOf(properties)),
   });
   return { ...consuming, ids };
@@ -112,7 +112,7 @@ const sending = () => {
   let failures = 0;
   let stopping = false;
   const send = async (): Promise<void> => {
-    let waiting = messages(8);
+    let waiting = messages(4);
     while (!stopping) {
       const results = await sink.send(topic, waiting);
       const nowMs = systemClock.monotonicMs();
@@ -125,11 +125,11 @@ const sending = () => {
         return !results[index]!.ok;
       });
       failures += again.length;
-      waiting = [...again, ...messages(8 - again.length)];
+      waiting = [...again, ...messages(4 - again.length)];
       await pauseMs(100); // enough to be seen, and a witness that can keep up
     }
   };
-  const programs = [send(), send(), send(), send()];
+  const programs = [send(), send()];
   return {
     acknowledged,
     silence,
@@ -199,9 +199,8 @@ describe("the production cluster", () => {
     const witness = await receiving();
     try {
       const allThere = () => missingOf(sender.acknowledged, witness.ids).length === 0;
-      await eventually("everything acknowledged is received", 40_000, allThere);
+      await eventually("everything acknowledged is received", 90_000, allThere);
     } finally {
-      console.log("missing", missingOf(sender.acknowledged, witness.ids).length, "of", sender.acknowledged.size, witness.ids.size, promotedMs, servingMs, sender.silence, sender.failures());
       await witness.stop();
     }
     await context.annotate(
@@ -217,6 +216,12 @@ describe("the production cluster", () => {
     cluster = await startAgain(cluster);
     await untilInStep(cluster);
     expect(await masterOf("a")).toBe(heir);
-    expect(await storedAt(returned)).toBe(await storedAt(heir));
+    // Its log is the heir's; the queues' ends are derived from it a moment later.
+    const wanted = await storedAt(heir);
+    const endMs = systemClock.monotonicMs() + 30_000;
+    while ((await storedAt(returned)) !== wanted) {
+      if (systemClock.monotonicMs() > endMs) throw new Error(`${returned} does not have what ${heir} has`);
+      await pauseMs(100);
+    }
   });
 });
