@@ -1,0 +1,225 @@
+import { execFile, execFileSync, spawnSync } from "node:child_process";
+import {
+  existsSync,
+  globSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { ScriptedServer } from "../src/sdk/test/scripted-server.ts";
+
+/**
+ * The package as others get it: packed, installed into an empty folder outside of the repository, and used from there.
+ * `npm pack` builds it first (prepack); its dependencies come from the registry that this machine uses, or npm's cache.
+ */
+const root = join(import.meta.dirname, "..");
+const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+const tsc = join(root, "node_modules", "typescript", "bin", "tsc");
+
+let folder: string;
+let app: string;
+let installed: string;
+
+const npm = (args: readonly string[], cwd: string): string =>
+  execFileSync("npm", args, { cwd, encoding: "utf8", stdio: "pipe" });
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "escapement-package-"));
+  app = join(folder, "app");
+  mkdirSync(app);
+  const [{ filename }] = JSON.parse(npm(["pack", "--json", "--pack-destination", folder], root));
+  npm(["install", "--prefer-offline", "--no-audit", "--no-fund", join(folder, filename)], app);
+  installed = join(app, "node_modules", "escapement");
+}, 180_000);
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const write = (name: string, text: string): string => {
+  const path = join(app, name);
+  writeFileSync(path, text);
+  return path;
+};
+
+type Output = { readonly exitCode: number; readonly stdout: string; readonly stderr: string };
+
+/** Runs a program in the folder that installed the package; nothing is set that would configure the service. */
+const run = (command: string, ...args: string[]): Promise<Output> => {
+  const { PATH, HOME } = process.env;
+  return new Promise((resolve) => {
+    execFile(command, args, { cwd: app, env: { PATH, HOME, NO_COLOR: "1" } }, (error, stdout, stderr) =>
+      resolve({ exitCode: error === null ? 0 : Number(error.code), stdout, stderr }),
+    );
+  });
+};
+
+describe("the package", () => {
+  it("carries what runs, its types and its Lua scripts: no sources, no tests, no development dependencies", () => {
+    const files = globSync("**/*", { cwd: installed, exclude: ["**/node_modules/**"], withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name).slice(installed.length + 1));
+    const strays = files.filter(
+      (file) => !/^(dist\/.*\.(js|d\.ts|lua)|bin\/escapement\.mjs|LICENSE|README\.md|package\.json)$/.test(file),
+    );
+    expect(strays).toEqual([]);
+    expect(files.filter((file) => /test|contract|fake/.test(file))).toEqual([]);
+    const scripts = globSync("**/*.lua", { cwd: join(root, "src") });
+    expect(files).toEqual(expect.arrayContaining(scripts.map((file) => `dist/${file}`)));
+    expect(existsSync(join(app, "node_modules", "vitest"))).toBe(false);
+  });
+
+  it("keeps its inner files to itself", async () => {
+    const program = `import("escapement/dist/sdk/transport.js").catch((error) => console.log(error.code));`;
+    const { stdout } = await run("node", "--input-type=module", "--eval", program);
+    expect(stdout.trim()).toBe("ERR_PACKAGE_PATH_NOT_EXPORTED");
+  });
+});
+
+describe("the installed command", () => {
+  it("shows its help and its version", async () => {
+    const help = await run("npx", "escapement", "--help");
+    expect(help).toMatchObject({ exitCode: 0 });
+    expect(help.stdout).toMatch(/^Usage: escapement /);
+    for (const command of ["serve", "schedule", "cancel", "topics"]) expect(help.stdout).toContain(command);
+    expect((await run("npx", "escapement", "--version")).stdout.trim()).toBe(manifest.version);
+  });
+
+  it("loads the whole server, which says what it must be told", async () => {
+    const { exitCode, stderr } = await run("npx", "escapement", "serve");
+    expect(stderr).toMatch(/REDIS_URL/);
+    expect(stderr).toMatch(/ROCKETMQ_ENDPOINT/);
+    expect(exitCode).toBe(2);
+  });
+
+  it("tells an older Node in one line what it needs", async () => {
+    const bin = join(installed, "bin", "escapement.mjs");
+    const pretend = `data:text/javascript,Object.defineProperty(process,"versions",{value:{...process.versions,node:"20.19.5"}})`;
+    const pretended = await run("node", "--import", pretend, bin, "--help");
+    expect(pretended).toMatchObject({ exitCode: 2, stdout: "" });
+    expect(pretended.stderr).toMatch(/^escapement needs Node 22\.18 or newer; this is v\S+\n$/);
+    // Where an older Node is really there, it must also get so far as to say so.
+    for (const older of olderNodes()) {
+      const { exitCode, stderr } = await run(older, bin, "--help");
+      expect({ exitCode, stderr }).toEqual({
+        exitCode: 2,
+        stderr: expect.stringMatching(/^escapement needs Node 22\.18 or newer; this is v\d+\.\d+\.\d+\.\n$/),
+      });
+    }
+  });
+});
+
+/** Every Node on the PATH that is too old for the service; often none. */
+const olderNodes = (): string[] =>
+  (process.env.PATH ?? "")
+    .split(delimiter)
+    .map((place) => join(place, "node"))
+    .filter((node) => {
+      const { status, stdout } = spawnSync(node, ["--version"], { encoding: "utf8" });
+      const [major, minor] = status === 0 ? stdout.slice(1).split(".").map(Number) : [Number.NaN];
+      return major! < 22 || (major === 22 && minor! < 18);
+    });
+
+describe("the SDK, imported from the package", () => {
+  it("works from plain JavaScript", async () => {
+    const server = await ScriptedServer.start();
+    const program = write(
+      "program.mjs",
+      `import { EscapementClient, EscapementApiError } from "escapement";
+       const client = new EscapementClient({ url: process.argv[2] });
+       const { id } = await client.schedule({ topic: "orders", body: "hello", delay: "1h" });
+       const seen = [];
+       for await (const { error } of client.scheduleBatch([{ topic: "nope", body: "x", delay: 1 }])) seen.push(error);
+       const again = await client.cancel(id);
+       console.log(JSON.stringify([again.state, seen[0] instanceof EscapementApiError, seen[0].code]));`,
+    );
+    const { stdout } = await run("node", program, server.url);
+    await server.stop();
+    expect(JSON.parse(stdout)).toEqual(["canceled", true, "topic_not_found"]);
+  });
+
+  it("loads nothing but itself: no server, no dependency", () => {
+    const loaded = new Set<string>();
+    const follow = (path: string): void => {
+      if (loaded.has(path)) return;
+      loaded.add(path);
+      for (const [, target] of readFileSync(path, "utf8").matchAll(/(?:\bfrom\s+|\bimport\s*\(?\s*)"([^"]+)"/g)) {
+        if (target!.startsWith(".")) follow(join(path, "..", target!));
+        else expect(target).toMatch(/^node:/);
+      }
+    };
+    follow(join(installed, manifest.exports["."].default));
+    expect([...loaded].filter((path) => !path.includes("/dist/sdk/"))).toEqual([]);
+    expect(loaded.size).toBeGreaterThan(3);
+  });
+
+  /** What the compiler says about a program that uses the package. */
+  const check = (name: string, text: string, options: readonly string[]): string => {
+    const flags = [
+      "--noEmit",
+      "--strict",
+      "--exactOptionalPropertyTypes",
+      "--target",
+      "es2023",
+      "--module",
+      "nodenext",
+    ];
+    const { stdout } = spawnSync(process.execPath, [tsc, ...flags, ...options, write(name, text)], {
+      cwd: app,
+      encoding: "utf8",
+    });
+    return stdout;
+  };
+
+  const consumer = `
+    import { EscapementApiError, EscapementClient, type MessageInput, type MessageReply } from "escapement";
+    const client = new EscapementClient({ timeoutMs: 5_000, retry: { maxAttempts: 2 } });
+    const message: MessageInput = { topic: "orders", json: { a: 1 }, deliverAt: new Date(), tag: "t" };
+    export const run = async (signal: AbortSignal): Promise<string | undefined> => {
+      const reply: MessageReply = await client.schedule(message, { signal, idempotent: false });
+      for await (const result of client.scheduleBatch([message])) {
+        if (result.error) console.log(result.error.code, result.error.field);
+        else console.log(result.message.id);
+      }
+      const found = await client.waitFor({ key: "k", messageGroup: "g" }, ["delivered", "dead"]);
+      try {
+        await client.reschedule(reply.id, { delay: "1h", expireAfter: null });
+      } catch (error) {
+        if (error instanceof EscapementApiError && error.code === "too_late") return error.effect;
+      }
+      return found.body && new TextDecoder().decode(found.body);
+    };`;
+
+  it("type-checks in a browser-like project, declarations included", () => {
+    expect(check("web.mts", consumer, ["--lib", "es2023,dom,dom.iterable", "--types", ""])).toBe("");
+  });
+
+  it("type-checks in a Node project, declarations included", () => {
+    const types = join(app, "node_modules", "@types");
+    mkdirSync(types, { recursive: true });
+    for (const [name, place] of [
+      ["@types/node", join(types, "node")],
+      ["undici-types", join(app, "node_modules", "undici-types")],
+    ] as const) {
+      if (!existsSync(place)) symlinkSync(join(root, "node_modules", name), place);
+    }
+    expect(check("node.mts", consumer, ["--lib", "es2023", "--types", "node"])).toBe("");
+  });
+
+  it("refuses what the contract does not have, at compile time", () => {
+    const wrong = `
+      import { EscapementClient } from "escapement";
+      const client = new EscapementClient();
+      client.schedule({ topic: "t", body: "b" });
+      client.schedule({ topic: "t", body: "b", delay: 1, deliverAt: 2 });
+      client.schedule({ topic: "t", body: "b", json: 1, delay: 1 });
+      client.schedule({ topic: "t", body: { a: 1 }, delay: 1 });
+      client.waitFor("id", "finished");`;
+    const lines = check("wrong.mts", wrong, ["--lib", "es2023,dom"]).match(/wrong\.mts\(\d+/g);
+    expect(new Set(lines)).toEqual(new Set([4, 5, 6, 7, 8].map((line) => `wrong.mts(${line}`)));
+  });
+});
