@@ -189,7 +189,10 @@ class Reader implements ProtobufReader {
   }
 
   numbers(take: (value: number) => void): void {
-    if (this.#wire === wireVarint) return take(this.number());
+    if (this.#wire === wireVarint) {
+      take(this.number());
+      return;
+    }
     this.#expectWire(wireBytes);
     const end = this.#fieldEnd();
     while (this.at < end) take(this.#varint());
