@@ -79,6 +79,10 @@ export class ClientSessions {
     for (const poll of session.polls) poll.abort();
   }
 
+  endPolls(): void {
+    for (const { polls } of this.#sessions.values()) for (const poll of polls) poll.abort();
+  }
+
   /** Where to ask one of the producers that named this topic in their settings; another one each time. */
   producerOf(topic: string): WriteTelemetry | undefined {
     const producers: WriteTelemetry[] = [];

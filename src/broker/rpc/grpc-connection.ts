@@ -52,14 +52,20 @@ type GrpcStatus = (typeof grpc)[keyof typeof grpc];
 const replyHeaders = { ":status": 200, "content-type": "application/grpc" };
 const flagBytes = 5;
 
+export type GrpcConnection = {
+  /** No new calls; telemetry ends well, and what is being answered still is. Resolves when the connection has ended. */
+  leave(): Promise<void>;
+};
+
 /** Serves the connection until it ends. `socket` has begun with an HTTP/2 preface, which is still to be read. */
-export const serveGrpc = (socket: Socket, local: Address, parts: GrpcParts): void => {
+export const serveGrpc = (socket: Socket, local: Address, parts: GrpcParts): GrpcConnection => {
   const { timers, log } = parts;
   const session = performServerHandshake(socket, {
     maxSessionMemory: sessionMemoryMiB,
     settings: { initialWindowSize: windowBytes, maxConcurrentStreams: streamsMax, enablePush: false },
   });
   const remoteHost = socket.remoteAddress ?? "";
+  const telemetry = new Set<ServerHttp2Stream>();
   let timer: Timer = timers.after(settingsWaitMs, () => session.destroy());
   const pingLater = () => {
     timer = timers.after(pingEveryMs, () => {
@@ -81,8 +87,21 @@ export const serveGrpc = (socket: Socket, local: Address, parts: GrpcParts): voi
   session.on("close", () => timer.cancel());
   session.on("stream", (stream, headers) => {
     stream.on("error", () => {}); // the close that follows is what matters
+    if (headers[":path"] === method.telemetry) {
+      telemetry.add(stream);
+      stream.on("close", () => telemetry.delete(stream));
+    }
     serveStream(stream, headers, callerOf(headers, remoteHost, local), parts);
   });
+  return {
+    leave: () =>
+      new Promise((resolve) => {
+        if (session.destroyed) return resolve();
+        session.on("close", resolve);
+        session.close();
+        for (const stream of telemetry) if (!stream.writableEnded) stream.end();
+      }),
+  };
 };
 
 const callerOf = (headers: IncomingHttpHeaders, remoteHost: string, local: Address): Caller => {

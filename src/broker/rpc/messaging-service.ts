@@ -205,9 +205,10 @@ export class MessagingService {
     };
   }
 
-  /** Calls may still come; only what runs by itself ends. */
+  /** Ends long polls, and what runs by itself. Calls may still come. */
   async stop(): Promise<void> {
     this.#options.broker.onCheck(() => false);
+    this.#sessions.endPolls();
     await this.#housekeeping.stop();
   }
 

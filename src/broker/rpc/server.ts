@@ -2,10 +2,10 @@ import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
 import { createSecureContext, type SecureContext, TLSSocket } from "node:tls";
 import type { Log } from "../../runtime/log.ts";
-import type { Timers } from "../../runtime/timers.ts";
+import { sleep, type Timers } from "../../runtime/timers.ts";
 import type { Broker } from "../broker.port.ts";
 import { serveAdmin } from "./admin-connection.ts";
-import { serveGrpc } from "./grpc-connection.ts";
+import { type GrpcConnection, serveGrpc } from "./grpc-connection.ts";
 import type { MessagingService } from "./messaging-service.ts";
 import type { Address } from "./requests.ts";
 import { selfSignedCertificate } from "./self-signed.ts";
@@ -31,7 +31,7 @@ export type BrokerServerOptions = {
 export type BrokerServer = {
   readonly address: Address;
   readonly connections: number;
-  /** Cuts all connections. */
+  /** Lets calls end that are being answered, for a moment, and then cuts all connections. */
   close(): Promise<void>;
 };
 
@@ -39,6 +39,11 @@ export type BrokerServer = {
 const connectionsMax = 4_096;
 /** Whoever connects and says nothing, or begins a TLS handshake and leaves it. */
 const silentMs = 10_000;
+/**
+ * A Node client that has just said goodbye ends its process when its stream is cut instead of ended; so little time is
+ * enough for that, and long polls have ended before (MessagingService.stop).
+ */
+const leaveMs = 500;
 /** The kernel asks after a while whether the other end is still there. */
 const keepAliveMs = 60_000;
 
@@ -50,6 +55,7 @@ export const startBrokerServer = async (options: BrokerServerOptions): Promise<B
   const { broker, service, timers, log } = options;
   const pending = { bytes: 0 };
   const sockets = new Set<Socket>();
+  const grpcConnections = new Map<Socket, GrpcConnection>();
   let secureContext: SecureContext | undefined;
   const tlsContext = (): SecureContext => {
     secureContext ??= createSecureContext(options.tls ?? selfSignedCertificate());
@@ -71,6 +77,11 @@ export const startBrokerServer = async (options: BrokerServerOptions): Promise<B
     socket.once("close", () => timer.cancel());
   };
 
+  const grpc = (socket: Socket, local: Address): void => {
+    grpcConnections.set(socket, serveGrpc(socket, local, { service, pending, timers, log }));
+    socket.once("close", () => grpcConnections.delete(socket));
+  };
+
   const accept = (socket: Socket): void => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
@@ -79,13 +90,13 @@ export const startBrokerServer = async (options: BrokerServerOptions): Promise<B
     socket.setKeepAlive(true, keepAliveMs);
     const local: Address = { host: plainHost(socket.localAddress), port: socket.localPort ?? options.port };
     peek(socket, (first) => {
-      if (first === http2Byte) serveGrpc(socket, local, { service, pending, timers, log });
+      if (first === http2Byte) grpc(socket, local);
       else if (first === remotingByte) serveAdmin(socket, { broker, timers, log });
       else if (first === tlsByte) {
         const secure = new TLSSocket(socket, { isServer: true, secureContext: tlsContext(), ALPNProtocols: ["h2"] });
         secure.on("error", () => socket.destroy());
         peek(secure, (inside) => {
-          if (inside === http2Byte) serveGrpc(secure, local, { service, pending, timers, log });
+          if (inside === http2Byte) grpc(secure, local);
           else if (inside === remotingByte) serveAdmin(secure, { broker, timers, log });
           else secure.destroy();
         });
@@ -107,6 +118,10 @@ export const startBrokerServer = async (options: BrokerServerOptions): Promise<B
     async close() {
       const closed = once(server, "close");
       server.close();
+      const left = new AbortController();
+      const leaving = Promise.all([...grpcConnections.values()].map((connection) => connection.leave()));
+      await Promise.race([leaving, sleep(timers, leaveMs, left.signal)]);
+      left.abort();
       for (const socket of sockets) socket.destroy();
       await closed;
     },
