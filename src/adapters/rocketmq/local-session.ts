@@ -92,9 +92,12 @@ export const createLocalSession = (messaging: LocalMessaging, { timers }: { read
 
     duplex(_method, onData, onEnd): Duplex {
       let ended = false;
-      const stream = messaging.telemetry(caller(undefined), (message) => {
-        if (!ended) onData(message);
-      });
+      // Never while the caller is still writing: no connection answers so soon, and nobody expects it.
+      const stream = messaging.telemetry(caller(undefined), (message) =>
+        queueMicrotask(() => {
+          if (!ended) onData(message);
+        }),
+      );
       const cancel = () => {
         if (ended) return;
         ended = true;
