@@ -24,7 +24,7 @@ export type CatalogOptions = {
 
 /** RocketMQ's own number for topics made by an administrator; parallel readers need not more on one machine. */
 const queuesDefault = 4;
-export const queuesMax = 64;
+export const queuesMax = 1_024;
 /** One delivery and 16 retries, as RocketMQ. */
 export const attemptsMaxDefault = 17;
 /** A program that makes up names must not fill the disk. */
