@@ -1,6 +1,6 @@
 // The official Go client behind the conformance suite's line protocol: a request per line on stdin, an answer per line
 // on stdout, requests side by side. It hides nothing of the client: no retry, no repair, no check of its own (one wait:
-// settings.go). What surprised us about the client is in ../README.md.
+// settings.go). What surprised us about the client is in ../go-and-python.md.
 package main
 
 import (

@@ -1,6 +1,6 @@
 """The official Python client behind the conformance suite's line protocol: a request per line on stdin, an answer per
 line on stdout, requests side by side. It hides nothing of the client: no retry, no repair, no check of its own (one
-wait: SETTINGS_MAX_S). What surprised us about the client is in ../README.md.
+wait: SETTINGS_MAX_S). What surprised us about the client is in ../go-and-python.md.
 
 The client counts in whole seconds, the protocol in milliseconds: what is asked for is rounded up, so that nothing is
 earlier or shorter than asked.
