@@ -1,7 +1,12 @@
 import { connect } from "node:net";
 import { topicPattern } from "../../message/message.ts";
+import {
+  decodeRemoting,
+  encodeRemoting,
+  type RemotingReply,
+  type RemotingRequest,
+} from "../../protocol/remoting-frame.ts";
 import type { Timers } from "../../runtime/timers.ts";
-import { decodeRemoting, encodeRemoting, type RemotingReply, type RemotingRequest } from "./remoting-frame.ts";
 
 /**
  * Creates topics and consumer groups at one broker. The gRPC protocol cannot do that, so this speaks the older
