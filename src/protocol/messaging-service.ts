@@ -18,6 +18,7 @@ export const code = {
   multipleResults: 30000,
   badRequest: 40000,
   illegalTopic: 40002,
+  illegalConsumerGroup: 40003,
   illegalMessageTag: 40004,
   illegalMessageKey: 40005,
   illegalMessageGroup: 40006,
