@@ -1,10 +1,9 @@
-import { execFile } from "node:child_process";
-import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { delimiter, join, resolve } from "node:path";
-import { promisify } from "node:util";
-import { mavenJars } from "../../scripts/services/maven-jars.mjs";
 import type { DriverCommand } from "./driver-process.ts";
+import { goDriver } from "./drivers/build-go.mjs";
+import { javaDriver } from "./drivers/build-java.mjs";
+import { pythonDriver } from "./drivers/build-python.mjs";
 
 /** The official clients, and how each one's driver program is built and started. */
 export type ClientName = "node" | "java" | "python" | "go";
@@ -14,63 +13,64 @@ export type Client = {
   /** Whether it can be told to trust the broker's own certificate, which the pass over TLS needs. */
   readonly overTls: boolean;
   /** Fetches and builds what is missing; rejects with what to install. */
-  prepare(): Promise<(endpoint: string, options: { tls: boolean }) => DriverCommand>;
+  prepare(say: (line: string) => void): Promise<(endpoint: string, options: { tls: boolean }) => DriverCommand>;
 };
 
 const here = import.meta.dirname;
-const runFolder = resolve(here, "../../.run/conformance");
-const cache = resolve(here, "../../.run/cache/conformance");
+
+/** Clients write logs into the home folder whatever they are told; this one is theirs. */
+const home = (): string => {
+  const folder = resolve(here, "../../.run/conformance/home");
+  mkdirSync(folder, { recursive: true });
+  return folder;
+};
+
+const withEndpoint =
+  ({ command, args }: DriverCommand) =>
+  (endpoint: string, { tls }: { tls: boolean }): DriverCommand => ({
+    command,
+    args: [...args, endpoint, ...(tls ? ["--tls"] : [])],
+    env: { HOME: home() },
+  });
 
 const node: Client = {
   name: "node",
   title: "Node 1.0.8",
   overTls: false,
-  async prepare() {
-    // Its push consumer writes a log into the home folder whatever logger it is given.
-    const home = join(runFolder, "home");
-    mkdirSync(home, { recursive: true });
-    return (endpoint, { tls }) => ({
-      command: process.execPath,
-      args: [join(here, "drivers/node/driver.ts"), endpoint, ...(tls ? ["--tls"] : [])],
-      env: { HOME: home },
-    });
-  },
+  prepare: async () => withEndpoint({ command: process.execPath, args: [join(here, "drivers/node/driver.ts")] }),
 };
 
 const java: Client = {
   name: "java",
   title: "Java 5.2.0",
   overTls: true,
-  async prepare() {
-    const jars = await mavenJars({
-      name: "rocketmq-client-java-5.2.0",
-      artifacts: ["org.apache.rocketmq:rocketmq-client-java:5.2.0"],
-      say: (line) => process.stderr.write(`${line}\n`),
-    });
-    const source = join(here, "drivers/java/Driver.java");
-    const classes = join(cache, `java-${createHash("sha256").update(readFileSync(source)).digest("hex").slice(0, 16)}`);
-    if (!existsSync(classes)) {
-      const partial = `${classes}.${process.pid}`;
-      await promisify(execFile)("javac", ["-d", partial, "-cp", join(jars, "*"), source]);
-      rmSync(classes, { recursive: true, force: true });
-      renameSync(partial, classes);
-    }
-    mkdirSync(join(runFolder, "home"), { recursive: true });
-    return (endpoint, { tls }) => ({
+  async prepare(say) {
+    const { classes, jars } = await javaDriver({ say });
+    const flags = [
+      "-Xmx512m",
+      "-XX:TieredStopAtLevel=1", // starts sooner, and a machine with two cores has no time for the second compiler
+      `-Duser.home=${home()}`,
+      "-Drocketmq.log.level=warn",
+    ];
+    return withEndpoint({
       command: "java",
-      args: [
-        "-Xmx512m",
-        "-XX:TieredStopAtLevel=1", // starts sooner, and a machine with two cores has no time for the second compiler
-        `-Duser.home=${join(runFolder, "home")}`,
-        "-Drocketmq.log.level=warn",
-        "-cp",
-        [classes, join(jars, "*")].join(delimiter),
-        "Driver",
-        endpoint,
-        ...(tls ? ["--tls"] : []),
-      ],
+      args: [...flags, "-cp", [classes, join(jars, "*")].join(delimiter), "Driver"],
     });
   },
 };
 
-export const clients: readonly Client[] = [node, java];
+const python: Client = {
+  name: "python",
+  title: "Python 5.1.2",
+  overTls: false,
+  prepare: async (say) => withEndpoint(await pythonDriver({ say })),
+};
+
+const go: Client = {
+  name: "go",
+  title: "Go v5.1.2",
+  overTls: true,
+  prepare: async (say) => withEndpoint(await goDriver({ say })),
+};
+
+export const clients: readonly Client[] = [node, java, python, go];

@@ -1,6 +1,7 @@
 import { killService, startAgain, startRocketmq, stopServices } from "../../scripts/services.mjs";
 import { createRemotingAdmin } from "../../src/adapters/rocketmq/remoting-admin.ts";
 import { systemTimers } from "../../src/adapters/system/system-time.ts";
+import { administered } from "./administered.ts";
 import type { Target } from "./target.ts";
 
 /**
@@ -20,13 +21,7 @@ export const startRealTarget = async (runDir: string): Promise<Target> => {
     name: "real",
     title: "RocketMQ 5.5.0",
     endpoint: handle.endpoint,
-    createTopic: (name, type, queues) => admin.createTopic({ name, type, queues }),
-    createGroup: (name, { orderly = false, maxAttempts }) =>
-      admin.createGroup({
-        name,
-        orderly,
-        ...(maxAttempts === undefined ? {} : { retryMaxTimes: maxAttempts - 1 }),
-      }),
+    ...administered(admin),
     async restart() {
       await killService(handle, "SIGKILL", { role: "proxy" });
       handle = await startAgain(handle);

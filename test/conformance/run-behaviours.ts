@@ -3,15 +3,15 @@ import { allBehaviours } from "./behaviour-table.ts";
 import type { Client } from "./client-table.ts";
 import { type DriverCommand, DriverProcess, NotOffered } from "./driver-process.ts";
 import { Stage } from "./stage.ts";
-import type { Target } from "./target.ts";
+import type { Target, TargetName } from "./target.ts";
 import { TogetherOnce } from "./together.ts";
 
 /**
- * Runs behaviours against one target, for several clients at the same time. Most behaviours mostly wait, and each has
+ * Runs behaviours against one target, for all clients at the same time. Most behaviours mostly wait, and each has
  * topics and groups of its own; so many of them run at once.
  */
 export type Result = {
-  readonly target: string;
+  readonly target: TargetName;
   readonly client: string;
   readonly behaviour: string;
   /** Undefined when the behaviour failed. */
@@ -31,57 +31,46 @@ export type RunOptions = {
   readonly say: (line: string) => void;
 };
 
-/** More at once made the JVM of the broker the bottleneck on two cores, and delays late. */
-const atOnce = 8;
+/** A client, or the same client over TLS, which runs a short selection. */
+type Participant = {
+  readonly name: string;
+  readonly start: () => Promise<DriverProcess>;
+  readonly behaviours: readonly Behaviour[];
+};
+
+export const nameOverTls = (client: Client): string => `${client.name} over TLS`;
+
+/** Behaviours of one client that run at the same time. */
+const atOnce = 16;
 
 export const runBehaviours = async ({ target, clients, chosen, say }: RunOptions): Promise<Result[]> => {
-  const behaviours = allBehaviours.filter(chosen);
+  const all = allBehaviours.filter(chosen);
+  const participants = clients.flatMap(({ client, command }): Participant[] => {
+    const start = (tls: boolean) => () => DriverProcess.start(command(target.endpoint, { tls }));
+    const behaviours = all.filter((one) => one.clients?.includes(client.name) ?? true);
+    const short = behaviours.filter(({ alsoOverTls }) => alsoOverTls === true);
+    const plain = { name: client.name, start: start(false), behaviours };
+    return client.overTls ? [plain, { name: nameOverTls(client), start: start(true), behaviours: short }] : [plain];
+  });
   const results: Result[] = [];
-  const phases = [undefined, "restart", "transactions"] as const;
-  for (const phase of phases) {
-    const together = clients.flatMap((prepared) =>
-      behaviours
-        .filter((one) => one.phase === phase && (one.clients?.includes(prepared.client.name) ?? true))
-        .map((behaviour) => ({ prepared, behaviour })),
-    );
-    if (together.length === 0) continue;
-    const restart = phase === "restart" ? new TogetherOnce(together.length, () => target.restart()) : undefined;
-    await Promise.all(
-      clients.map(async ({ client, command }) => {
-        const own = together.filter(({ prepared }) => prepared.client === client).map(({ behaviour }) => behaviour);
-        const start = () => DriverProcess.start(command(target.endpoint, { tls: false }));
-        results.push(...(await runClient({ target, name: client.name, behaviours: own, start, restart, say })));
-      }),
-    );
+  for (const phase of [undefined, "restart", "transactions"] as const) {
+    const runs = participants
+      .map((one) => ({ ...one, behaviours: one.behaviours.filter((behaviour) => behaviour.phase === phase) }))
+      .filter(({ behaviours }) => behaviours.length > 0);
+    const taking = runs.reduce((count, { behaviours }) => count + behaviours.length, 0);
+    const restart = phase === "restart" ? new TogetherOnce(taking, () => target.restart()) : undefined;
+    const ended = await Promise.all(runs.map((one) => runParticipant(target, one, restart, say)));
+    results.push(...ended.flat());
   }
   return results;
 };
 
-/** The short pass over TLS, for clients that can be told to trust the broker's certificate. */
-export const runOverTls = async ({ target, clients, chosen, say }: RunOptions): Promise<Result[]> => {
-  const behaviours = allBehaviours.filter((one) => one.alsoOverTls === true && chosen(one));
-  const results = await Promise.all(
-    clients
-      .filter(({ client }) => client.overTls)
-      .map(({ client, command }) => {
-        const start = () => DriverProcess.start(command(target.endpoint, { tls: true }));
-        return runClient({ target, name: `${client.name} over TLS`, behaviours, start, say });
-      }),
-  );
-  return results.flat();
-};
-
-type ClientRun = {
-  readonly target: Target;
-  readonly name: string;
-  readonly behaviours: readonly Behaviour[];
-  readonly start: () => Promise<DriverProcess>;
-  readonly restart?: TogetherOnce | undefined;
-  readonly say: (line: string) => void;
-};
-
-const runClient = async ({ target, name, behaviours, start, restart, say }: ClientRun): Promise<Result[]> => {
-  if (behaviours.length === 0) return [];
+const runParticipant = async (
+  target: Target,
+  { name, start, behaviours }: Participant,
+  restart: TogetherOnce | undefined,
+  say: (line: string) => void,
+): Promise<Result[]> => {
   const driver = await start();
   const waiting = [...behaviours];
   const results: Result[] = [];
@@ -90,16 +79,12 @@ const runClient = async ({ target, name, behaviours, start, restart, say }: Clie
       const parts = { target, client: name, driver, another: start };
       const stage = new Stage(restart === undefined ? parts : { ...parts, restart });
       const startedMs = performance.now();
-      const result = { target: target.name, client: name, behaviour: behaviour.name };
-      try {
-        results.push({ ...result, facts: await behaviour.run(stage) });
-      } catch (error) {
-        if (error instanceof NotOffered) results.push({ ...result, facts: { offered: "not offered" } });
-        else results.push({ ...result, failure: (error as Error).message });
-      }
+      const place = { target: target.name, client: name, behaviour: behaviour.name };
+      const seen = await observed(behaviour, stage);
+      results.push({ ...place, ...seen });
       const seconds = ((performance.now() - startedMs) / 1_000).toFixed(1);
-      const { failure } = results.at(-1)!;
-      say(`${target.name} ${name} ${behaviour.name} ${seconds} s${failure === undefined ? "" : ` FAILED: ${failure}`}`);
+      const ending = seen.failure === undefined ? "" : `, failed: ${seen.failure}`;
+      say(`${target.name}, ${name}: ${behaviour.name} ${seconds} s${ending}`);
       await stage.close();
     }
   };
@@ -109,4 +94,15 @@ const runClient = async ({ target, name, behaviours, start, restart, say }: Clie
     await driver.close();
   }
   return results;
+};
+
+/** What a behaviour shows that a client cannot be asked to do. */
+export const notOffered: Facts = { offered: "not offered" };
+
+const observed = async (behaviour: Behaviour, stage: Stage): Promise<Pick<Result, "facts" | "failure">> => {
+  try {
+    return { facts: await behaviour.run(stage) };
+  } catch (error) {
+    return error instanceof NotOffered ? { facts: notOffered } : { failure: (error as Error).message };
+  }
 };

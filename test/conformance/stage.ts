@@ -36,7 +36,7 @@ export type Sent = { readonly messageId: string; readonly recallHandle?: string 
 export type Check = { readonly messageId: string; readonly properties: Readonly<Record<string, string>> };
 
 /** Longer than any client's own time limits together: what has not answered by then hangs. */
-const answerMaxMs = 40_000;
+const answerMaxMs = 20_000;
 const awaitDefaultMs = 2_000;
 
 const wire = ({ body = "hello", ...rest }: Outgoing): object => ({

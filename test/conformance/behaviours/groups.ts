@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import type { Behaviour } from "../behaviour.ts";
 import { outcomeOf, type Received, until } from "../stage.ts";
 
@@ -119,7 +120,7 @@ export const groups: readonly Behaviour[] = [
       const pushed = await stage.push(group, topic);
       for (let i = 0; i < 20; i++) await producer.send(topic, { body: `message ${i}`, tag: "t", keys: ["k"] });
       await until(() => pushed.length >= 20, 20_000);
-      await new Promise((resolve) => setTimeout(resolve, 3_000));
+      await pause(3_000);
       return {
         pushed: pushed.length,
         different: new Set(pushed.map(({ body }) => body.toString())).size,
@@ -135,10 +136,11 @@ export const groups: readonly Behaviour[] = [
       const topic = await stage.topic();
       const group = await stage.group();
       const producer = await stage.producer([topic]);
-      const pushed = await stage.push(group, topic, { failFirst: 2 });
-      await producer.send(topic, { body: "twice refused" });
-      await until(() => pushed.length >= 3, 30_000);
-      await new Promise((resolve) => setTimeout(resolve, 3_000));
+      const pushed = await stage.push(group, topic, { failFirst: 1 });
+      await producer.send(topic, { body: "once refused" });
+      // RocketMQ's own schedule for a group begins with ten seconds.
+      await until(() => pushed.length >= 2, 25_000);
+      await pause(1_000);
       return {
         attempts: pushed.map(({ attempt }) => attempt).join(", "),
         "the same message": new Set(pushed.map(({ messageId }) => messageId)).size === 1,

@@ -111,14 +111,23 @@ export const redelivery: readonly Behaviour[] = [
   },
   {
     name: "ack-twice",
-    what: "acknowledging or changing what is acknowledged already does no harm",
+    what: "acknowledging again, or changing the invisible time of what is acknowledged",
     async run(stage) {
-      const { consumer, first } = await oneMessage(stage, 5_000);
+      const [twice, changed] = await Promise.all([oneMessage(stage, 5_000), oneMessage(stage, 5_000)]);
+      const facts = {
+        acknowledged: await outcomeOf(() => twice.consumer.ack(twice.first.handle)),
+        "acknowledged again": await outcomeOf(() => twice.consumer.ack(twice.first.handle)),
+      };
+      await changed.consumer.ack(changed.first.handle);
+      const change = await outcomeOf(() => changed.consumer.changeInvisible(changed.first.handle, 3_000));
+      const [afterAgain, afterChange] = await Promise.all(
+        [twice, changed].map(async ({ consumer }) => (await next(consumer, 9_000)) !== undefined),
+      );
       return {
-        "first acknowledgement": await outcomeOf(() => consumer.ack(first.handle)),
-        "second acknowledgement": await outcomeOf(() => consumer.ack(first.handle)),
-        "change of the invisible time": await outcomeOf(() => consumer.changeInvisible(first.handle, 3_000)),
-        "comes again": (await next(consumer, 9_000)) !== undefined,
+        ...facts,
+        "comes again": afterAgain!,
+        "change after an acknowledgement": change,
+        "comes again after the change": afterChange!,
       };
     },
   },

@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import { type Behaviour, must, timing } from "../behaviour.ts";
 import { outcomeOf } from "../stage.ts";
 
@@ -174,7 +175,7 @@ export const sending: readonly Behaviour[] = [
       const emptyMs = Date.now() - emptyAt;
       emptyAt = Date.now();
       const open = consumer.receive(16);
-      await new Promise((resolve) => setTimeout(resolve, 1_000));
+      await pause(1_000);
       const sentAt = Date.now();
       await producer.send(topic, { body: "second" });
       const messages = await open;

@@ -14,7 +14,12 @@ const oldestMinor = 21; // as in go.mod
 const buildMaxMs = 280_000; // below the five minutes that others wait behind the lock
 
 // The toolchain that is there, never one that Go would fetch for itself.
-const environment = { ...process.env, GOTOOLCHAIN: "local", GOFLAGS: "-mod=readonly -buildvcs=false", CGO_ENABLED: "0" };
+const environment = {
+  ...process.env,
+  GOTOOLCHAIN: "local",
+  GOFLAGS: "-mod=readonly -buildvcs=false",
+  CGO_ENABLED: "0",
+};
 
 const advice = `the Go driver of the conformance suite needs Go 1.${oldestMinor} or newer on the PATH (Debian's own may be older; https://go.dev/dl has it)`;
 
