@@ -55,7 +55,7 @@ describe("the comparison of the two brokers", () => {
   });
 
   it("names reasons that nothing needs any more, if both brokers were run and it is not a matter of chance", () => {
-    const same = [two[0]!, { ...two[0]!, target: "embedded" }];
+    const same: Result[] = [two[0]!, { ...two[0]!, target: "embedded" }];
     const reason = known();
     expect(needless(same, differences(same, [reason]), [reason])).toEqual([reason]);
     expect(needless(two, differences(two, [reason]), [reason])).toEqual([]);

@@ -4,7 +4,7 @@ import { createInterface } from "node:readline";
 
 /**
  * One client program, spoken to in lines of JSON: questions `{n, do, …}` on its input, answers `{n, ok}` or
- * `{n, error}` and events `{event, …}` on its output, in any order. docs: drivers/README.md. Every official client is
+ * `{n, error}` and events `{event, …}` on its output, in any order. The verbs are in drivers/README.md. Every official client is
  * wrapped in such a program, so that one script in TypeScript can drive all of them.
  */
 export type DriverCommand = {
@@ -60,8 +60,7 @@ export class DriverProcess {
   /** Resolves when the program has said that it is ready. */
   static async start({ command, args, env }: DriverCommand): Promise<DriverProcess> {
     const child = spawn(command, args, { stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, ...env } });
-    const endWithUs = () => child.kill("SIGKILL");
-    process.once("exit", endWithUs);
+    running.add(child);
     let lastWords = "";
     let driver: DriverProcess | undefined;
     child.stderr.on("data", (part: Buffer) => {
@@ -75,7 +74,7 @@ export class DriverProcess {
       child.once("error", (error) => fail(error.message));
       child.once("exit", () => {
         clearTimeout(timer);
-        process.off("exit", endWithUs);
+        running.delete(child);
         fail("ended before it was ready");
         if (driver !== undefined) driver.#ended();
       });
@@ -159,6 +158,12 @@ export class DriverProcess {
     for (const { reject } of this.#waiting.values()) reject(new NoAnswer("the client program has ended"));
   }
 }
+
+/** None outlives this process. */
+const running = new Set<ChildProcess>();
+process.once("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
 
 const parsed = (line: string): Record<string, unknown> | undefined => {
   try {

@@ -6,7 +6,7 @@ import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { createRemotingAdmin } from "../../src/adapters/rocketmq/remoting-admin.ts";
 import { systemTimers } from "../../src/adapters/system/system-time.ts";
-import { administered } from "./administered.ts";
+import { administered, adminMaxMs } from "./administered.ts";
 import type { Target } from "./target.ts";
 
 /**
@@ -22,7 +22,7 @@ export const startEmbeddedTarget = async (folder: string): Promise<Target> => {
   mkdirSync(folder, { recursive: true });
   const port = await freePort();
   const endpoint = `127.0.0.1:${port}`;
-  const admin = createRemotingAdmin({ broker: endpoint, timers: systemTimers });
+  const admin = createRemotingAdmin({ broker: endpoint, timers: systemTimers, timeoutMs: adminMaxMs });
   const logFile = join(folder, "broker.log");
 
   const start = async (): Promise<ChildProcess> => {
@@ -34,7 +34,7 @@ export const startEmbeddedTarget = async (folder: string): Promise<Target> => {
     process.once("exit", endWithUs);
     child.once("exit", () => process.off("exit", endWithUs));
     const endMs = Date.now() + readyMaxMs;
-    while (!(await answers(admin.topicExists))) {
+    while (!(await answers(endpoint))) {
       if (child.exitCode !== null || Date.now() > endMs) {
         child.kill("SIGKILL");
         throw new Error(`the embedded broker did not start; it said:\n${readFileSync(logFile, "utf8").slice(-4_000)}`);
@@ -67,9 +67,10 @@ export const startEmbeddedTarget = async (folder: string): Promise<Target> => {
   };
 };
 
-const answers = async (topicExists: (name: string) => Promise<boolean>): Promise<boolean> => {
+/** By the administration, because that is what is asked first. */
+const answers = async (endpoint: string): Promise<boolean> => {
   try {
-    await topicExists("ANY");
+    await createRemotingAdmin({ broker: endpoint, timers: systemTimers, timeoutMs: 500 }).topicExists("ANY");
     return true;
   } catch {
     return false;

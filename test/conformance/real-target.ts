@@ -1,7 +1,7 @@
 import { killService, startAgain, startRocketmq, stopServices } from "../../scripts/services.mjs";
 import { createRemotingAdmin } from "../../src/adapters/rocketmq/remoting-admin.ts";
 import { systemTimers } from "../../src/adapters/system/system-time.ts";
-import { administered } from "./administered.ts";
+import { administered, adminMaxMs } from "./administered.ts";
 import type { Target } from "./target.ts";
 
 /**
@@ -16,7 +16,7 @@ export const startRealTarget = async (runDir: string): Promise<Target> => {
     config: { transactionTimeOut: 2_000, transactionCheckInterval: 1_000, transactionOpBatchInterval: 200 },
     say: (line) => process.stderr.write(`${line}\n`),
   });
-  const admin = createRemotingAdmin({ broker: handle.broker, timers: systemTimers });
+  const admin = createRemotingAdmin({ broker: handle.broker, timers: systemTimers, timeoutMs: adminMaxMs });
   return {
     name: "real",
     title: "RocketMQ 5.5.0",

@@ -5,7 +5,7 @@ import { notOffered, type Result } from "./run-behaviours.ts";
 import type { TargetName } from "./target.ts";
 
 /** The results as docs/conformance.md, and as lines for a terminal. Pure. */
-export type Column = { readonly target: string; readonly title: string };
+export type Column = { readonly target: TargetName; readonly title: string };
 export type Report = {
   readonly results: readonly Result[];
   readonly found: readonly Difference[];

@@ -2,7 +2,7 @@ import type { Behaviour, Facts } from "./behaviour.ts";
 import { allBehaviours } from "./behaviour-table.ts";
 import type { Client } from "./client-table.ts";
 import { type DriverCommand, DriverProcess, NotOffered } from "./driver-process.ts";
-import { Stage } from "./stage.ts";
+import { ProducerOnStage, Stage } from "./stage.ts";
 import type { Target, TargetName } from "./target.ts";
 import { TogetherOnce } from "./together.ts";
 
@@ -41,7 +41,8 @@ type Participant = {
 export const nameOverTls = (client: Client): string => `${client.name} over TLS`;
 
 /** Behaviours of one client that run at the same time. */
-const atOnce = 16;
+const atOnce = 6;
+const senderMaxMs = 30_000;
 
 export const runBehaviours = async ({ target, clients, chosen, say }: RunOptions): Promise<Result[]> => {
   const all = allBehaviours.filter(chosen);
@@ -72,11 +73,20 @@ const runParticipant = async (
   say: (line: string) => void,
 ): Promise<Result[]> => {
   const driver = await start();
+  let shared: Promise<ProducerOnStage> | undefined;
+  const startSender = async (): Promise<ProducerOnStage> => {
+    await driver.ask("producer", { name: "sender", topics: [] }, senderMaxMs);
+    return new ProducerOnStage(driver, "sender");
+  };
+  const sender = () => {
+    shared ??= startSender();
+    return shared;
+  };
   const waiting = [...behaviours];
   const results: Result[] = [];
   const worker = async (): Promise<void> => {
     for (let behaviour = waiting.shift(); behaviour !== undefined; behaviour = waiting.shift()) {
-      const parts = { target, client: name, driver, another: start };
+      const parts = { target, client: name, driver, another: start, sender };
       const stage = new Stage(restart === undefined ? parts : { ...parts, restart });
       const startedMs = performance.now();
       const place = { target: target.name, client: name, behaviour: behaviour.name };

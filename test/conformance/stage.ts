@@ -139,6 +139,8 @@ export type StageParts = {
   readonly driver: DriverProcess;
   /** Another program of the same client, with a stage of its own. */
   readonly another: () => Promise<DriverProcess>;
+  /** A producer that all behaviours of this client share: starting one for each took most of a run's time. */
+  readonly sender: () => Promise<ProducerOnStage>;
   /** Only in the phase for it. */
   readonly restart?: TogetherOnce;
 };
@@ -166,6 +168,11 @@ export class Stage {
     const name = freshName("GROUP");
     await this.#parts.target.createGroup(name, settings);
     return name;
+  }
+
+  /** The producer for all that does not test producers. */
+  sender(): Promise<ProducerOnStage> {
+    return this.#parts.sender();
   }
 
   async producer(
@@ -229,12 +236,12 @@ export const outcomeOf = async (act: () => Promise<unknown>): Promise<string> =>
     await act();
     return "ok";
   } catch (error) {
+    if (error instanceof NotOffered) throw error;
     return refusalText(error);
   }
 };
 
 export const refusalText = (error: unknown): string => {
-  if (error instanceof NotOffered) return "not offered";
   if (error instanceof NoAnswer) return "no answer";
   if (!(error instanceof ClientRefusal)) throw error;
   if (error.code === 0) return "refused by the client";

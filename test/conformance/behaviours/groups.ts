@@ -18,7 +18,7 @@ export const groups: readonly Behaviour[] = [
       const topic = await stage.topic();
       const group = await stage.group();
       const [a, b] = await Promise.all([stage.consumer(group, topic), stage.consumer(group, topic)]);
-      const producer = await stage.producer([topic]);
+      const producer = await stage.sender();
       const sent = Array.from({ length: 40 }, (_, i) => `message ${i}`);
       await Promise.all(sent.map((body) => producer.send(topic, { body })));
       let left = 40;
@@ -51,7 +51,7 @@ export const groups: readonly Behaviour[] = [
         stage.consumer(await stage.group(), topic),
         stage.consumer(await stage.group(), topic),
       ]);
-      const producer = await stage.producer([topic]);
+      const producer = await stage.sender();
       for (let i = 0; i < 20; i++) await producer.send(topic, { body: `message ${i}` });
       const [byA, byB] = await Promise.all(
         [a, b].map((consumer) => consumer.collect(20, { withinMs: 15_000, ack: true })),
@@ -64,7 +64,7 @@ export const groups: readonly Behaviour[] = [
     what: "a group that comes after the messages",
     async run(stage) {
       const topic = await stage.topic();
-      const producer = await stage.producer([topic]);
+      const producer = await stage.sender();
       for (let i = 0; i < 10; i++) await producer.send(topic, { body: `message ${i}` });
       const late = await stage.consumer(await stage.group(), topic);
       const before = await late.collect(10, { withinMs: 4_000, ack: true });
@@ -82,7 +82,7 @@ export const groups: readonly Behaviour[] = [
       const consumers = await Promise.all(
         filters.map(async (filter) => stage.consumer(await stage.group(), topic, { filter })),
       );
-      const producer = await stage.producer([topic]);
+      const producer = await stage.sender();
       for (const tag of ["A", "B", "C", undefined]) {
         await producer.send(topic, { body: tag ?? "untagged", ...(tag === undefined ? {} : { tag }) });
       }
@@ -98,7 +98,7 @@ export const groups: readonly Behaviour[] = [
     async run(stage) {
       const topic = await stage.topic();
       const group = await stage.group();
-      const producer = await stage.producer([topic]);
+      const producer = await stage.sender();
       let seen = "";
       const outcome = await outcomeOf(async () => {
         const consumer = await stage.consumer(group, topic, { filter: "price > 10", filterType: "sql" });
@@ -116,7 +116,7 @@ export const groups: readonly Behaviour[] = [
     async run(stage) {
       const topic = await stage.topic();
       const group = await stage.group();
-      const producer = await stage.producer([topic]);
+      const producer = await stage.sender();
       const pushed = await stage.push(group, topic);
       for (let i = 0; i < 20; i++) await producer.send(topic, { body: `message ${i}`, tag: "t", keys: ["k"] });
       await until(() => pushed.length >= 20, 20_000);
@@ -135,7 +135,7 @@ export const groups: readonly Behaviour[] = [
     async run(stage) {
       const topic = await stage.topic();
       const group = await stage.group();
-      const producer = await stage.producer([topic]);
+      const producer = await stage.sender();
       const pushed = await stage.push(group, topic, { failFirst: 1 });
       await producer.send(topic, { body: "once refused" });
       // RocketMQ's own schedule for a group begins with ten seconds.

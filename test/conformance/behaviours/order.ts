@@ -38,7 +38,7 @@ export const order: readonly Behaviour[] = [
       const topic = await stage.topic("FIFO");
       const group = await stage.group({ orderly: true });
       const consumer = await stage.consumer(group, topic);
-      const producer = await stage.producer([topic]);
+      const producer = await stage.sender();
       const names = ["a", "b", "c"];
       for (let i = 0; i < 10; i++) {
         await Promise.all(names.map((messageGroup) => producer.send(topic, { body: String(i), messageGroup })));
@@ -67,7 +67,7 @@ export const order: readonly Behaviour[] = [
       const topic = await stage.topic("FIFO");
       const group = await stage.group({ orderly: true });
       const consumer = await stage.consumer(group, topic);
-      const producer = await stage.producer([topic]);
+      const producer = await stage.sender();
       for (let i = 0; i < 3; i++) await producer.send(topic, { body: String(i), messageGroup: "a" });
       const [first] = await consumer.collect(1, { withinMs: 10_000, max: 1, invisibleMs: 3_000 });
       const rest = await drain(consumer, { withinMs: 20_000, invisibleMs: 10_000, until: 3 });
@@ -88,7 +88,7 @@ export const order: readonly Behaviour[] = [
           const topic = await stage.topic("FIFO", queues);
           const group = await stage.group({ orderly: true });
           const consumer = await stage.consumer(group, topic, { awaitMs: 1_000 });
-          const producer = await stage.producer([topic]);
+          const producer = await stage.sender();
           // With eight queues some of these groups are in other queues than the blocked one, whatever the hash.
           const names = ["blocked", ...Array.from({ length: 12 }, (_, i) => `free${i}`)];
           for (const messageGroup of names) {

@@ -3,7 +3,8 @@ import { outcomeOf } from "../stage.ts";
 
 /** Messages with a delivery time, and their recall. */
 
-const lateMaxMs = 4_000; // p99 of the real broker's finest timer is 124 ms alone on a machine; this one is shared
+/** The finest timer of the real broker is about 100 ms late; here many clients share its machine. */
+const lateMaxMs = 8_000;
 
 export const time: readonly Behaviour[] = [
   {
@@ -13,7 +14,7 @@ export const time: readonly Behaviour[] = [
     async run(stage) {
       const topic = await stage.topic("DELAY");
       const consumer = await stage.consumer(await stage.group(), topic);
-      const producer = await stage.producer([topic]);
+      const producer = await stage.sender();
       const dueAtMs = [3_000, 3_500, 4_250, 6_000].map((delayMs) => Date.now() + delayMs);
       for (const [i, deliverAtMs] of dueAtMs.entries()) {
         await producer.send(topic, { body: String(i), deliverAtMs, tag: "t", keys: ["k"], properties: { p: "v" } });
@@ -44,7 +45,7 @@ export const time: readonly Behaviour[] = [
     async run(stage) {
       const topic = await stage.topic("DELAY");
       const consumer = await stage.consumer(await stage.group(), topic);
-      const producer = await stage.producer([topic]);
+      const producer = await stage.sender();
       const sentAtMs = Date.now();
       const sent = await outcomeOf(() => producer.send(topic, { body: "late", deliverAtMs: sentAtMs - 60_000 }));
       const [message] = await consumer.collect(1, { withinMs: 10_000, ack: true });
@@ -64,8 +65,8 @@ export const time: readonly Behaviour[] = [
       const topic = await stage.topic("DELAY");
       const normal = await stage.topic();
       const consumer = await stage.consumer(await stage.group(), topic);
-      const producer = await stage.producer([topic]);
-      const other = await stage.producer([normal]);
+      const producer = await stage.sender();
+      const other = await stage.sender();
       const deliverAtMs = Date.now() + 5_000;
       const recalled = await producer.send(topic, { body: "recalled", deliverAtMs });
       const kept = await producer.send(topic, { body: "kept", deliverAtMs });
@@ -100,14 +101,14 @@ export const time: readonly Behaviour[] = [
     async run(stage) {
       const topic = await stage.topic("DELAY");
       const consumer = await stage.consumer(await stage.group(), topic);
-      const producer = await stage.producer([topic]);
+      const producer = await stage.sender();
       await producer.send(topic, { body: "x", deliverAtMs: Date.now() + 2_000 });
       const [first] = await consumer.collect(1, { withinMs: 12_000, invisibleMs: 2_000 });
       const firstAtMs = Date.now();
-      const [second] = await consumer.collect(1, { withinMs: 15_000 });
+      const [second] = await consumer.collect(1, { withinMs: 20_000 });
       return {
         attempts: `${first?.attempt ?? "none"}, ${second?.attempt ?? "none"}`,
-        "after 2 s": timing((second?.atMs ?? Number.POSITIVE_INFINITY) - firstAtMs, { from: 1_800, to: 10_000 }),
+        "after 2 s": timing((second?.atMs ?? Number.POSITIVE_INFINITY) - firstAtMs, { from: 1_800, to: 14_000 }),
       };
     },
   },
