@@ -1,4 +1,5 @@
-import { execFile, execFileSync, spawnSync } from "node:child_process";
+import { execFile, execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import {
   existsSync,
   globSync,
@@ -9,10 +10,12 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { ScriptedServer } from "../src/sdk/test/scripted-server.ts";
+import { consumeAll } from "./rocketmq-consumer.ts";
 
 /**
  * The package as others get it: packed, installed into an empty folder outside of the repository, and used from there.
@@ -80,6 +83,40 @@ describe("the package", () => {
   });
 });
 
+/** The installed command as a process that goes on, without npx around it, which would not hand signals on. */
+const start = (env: Record<string, string>, ...args: string[]) => {
+  const { PATH, HOME } = process.env;
+  const child = spawn(process.execPath, [join(installed, "bin", "escapement.mjs"), ...args], {
+    cwd: app,
+    env: { PATH, HOME, NO_COLOR: "1", ...env },
+  });
+  let said = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (part) => (said += part));
+  const ended = once(child, "exit").then(([exitCode]) => exitCode as number | null);
+  return {
+    ended,
+    async untilSaid(words: string) {
+      const wait = () => {
+        if (!said.includes(words)) throw new Error(`not said: ${words}; but:\n${said}`);
+      };
+      await vi.waitFor(wait, { timeout: 20_000, interval: 50 });
+    },
+    stop() {
+      child.kill("SIGTERM");
+      return ended;
+    },
+  };
+};
+
+const freeAddress = async (): Promise<string> => {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return `127.0.0.1:${port}`;
+};
+
 describe("the installed command", () => {
   it("shows its help and its version", async () => {
     const help = await run("npx", "escapement", "--help");
@@ -89,11 +126,32 @@ describe("the installed command", () => {
     expect((await run("npx", "escapement", "--version")).stdout.trim()).toBe(manifest.version);
   });
 
-  it("loads the whole server, which says what it must be told", async () => {
-    const { exitCode, stderr } = await run("npx", "escapement", "serve");
-    expect(stderr).toMatch(/REDIS_URL/);
-    expect(stderr).toMatch(/ROCKETMQ_ENDPOINT/);
-    expect(exitCode).toBe(2);
+  it("serves with nothing else installed: SQLite, the broker, and a message that arrives", async () => {
+    const [http, broker] = [await freeAddress(), await freeAddress()];
+    const server = start({ HTTP_ADDR: http, BROKER_ADDR: broker, DATA_DIR: join(folder, "data") }, "serve");
+    const received: string[] = [];
+    try {
+      await server.untilSaid("listening");
+      const onMessage = ({ body }: { readonly body: Buffer }) => void received.push(body.toString());
+      const consuming = await consumeAll({ endpoint: broker, topic: "demo", group: "witness", onMessage });
+      const reply = await fetch(`http://${http}/v1/messages`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ topic: "demo", body: "hello", delay: 500 }),
+      });
+      expect(reply.status).toBe(201);
+      await vi.waitFor(() => expect(received).toEqual(["hello"]), { timeout: 20_000, interval: 50 });
+      await consuming.stop();
+    } finally {
+      expect(await server.stop()).toBe(0);
+    }
+  });
+
+  it("loads what talks to Redis and RocketMQ, and says that nobody is there", async () => {
+    const env = { REDIS_URL: `redis://${await freeAddress()}`, ROCKETMQ_ENDPOINT: await freeAddress() };
+    const server = start({ ...env, HTTP_ADDR: await freeAddress() }, "serve");
+    await server.untilSaid("Redis");
+    expect(await server.ended).toBe(1);
   });
 
   it("tells an older Node in one line what it needs", async () => {
@@ -123,6 +181,49 @@ const olderNodes = (): string[] =>
       const [major, minor] = status === 0 ? stdout.slice(1).split(".").map(Number) : [Number.NaN];
       return major! < 22 || (major === 22 && minor! < 18);
     });
+
+/** What the compiler says about a program that uses the package. */
+const check = (name: string, text: string, options: readonly string[]): string => {
+  const flags = ["--noEmit", "--strict", "--exactOptionalPropertyTypes", "--target", "es2023", "--module", "nodenext"];
+  const { stdout } = spawnSync(process.execPath, [tsc, ...flags, ...options, write(name, text)], {
+    cwd: app,
+    encoding: "utf8",
+  });
+  return stdout;
+};
+
+/** Types of Node for programs that say so; what our dependencies bring counts too. */
+const nodeTypes = (): readonly string[] => {
+  const types = join(app, "node_modules", "@types");
+  mkdirSync(types, { recursive: true });
+  for (const [name, place] of [
+    ["@types/node", join(types, "node")],
+    ["undici-types", join(app, "node_modules", "undici-types")],
+  ] as const) {
+    if (!existsSync(place)) symlinkSync(join(root, "node_modules", name), place);
+  }
+  return ["--types", "node"];
+};
+
+describe("the broker, imported from the package", () => {
+  const program = `
+    import { type RunningBroker, type StartBrokerOptions, startBroker } from "escapement/broker";
+    const options: StartBrokerOptions = { port: 0 };
+    await using broker: RunningBroker = await startBroker(options);
+    await broker.createTopic("orders", { type: "FIFO" });
+    console.log(broker.endpoint);`;
+
+  it("runs in a program's own process", async () => {
+    const path = write("broker.mts", program); // Outside of node_modules Node strips the types itself.
+    const { exitCode, stdout } = await run("node", path);
+    expect(stdout).toMatch(/^127\.0\.0\.1:\d+\n$/);
+    expect(exitCode).toBe(0);
+  });
+
+  it("type-checks, declarations included", () => {
+    expect(check("broker.mts", program, ["--lib", "esnext", ...nodeTypes()])).toBe("");
+  });
+});
 
 describe("the SDK, imported from the package", () => {
   it("works from plain JavaScript", async () => {
@@ -157,24 +258,6 @@ describe("the SDK, imported from the package", () => {
     expect(loaded.size).toBeGreaterThan(3);
   });
 
-  /** What the compiler says about a program that uses the package. */
-  const check = (name: string, text: string, options: readonly string[]): string => {
-    const flags = [
-      "--noEmit",
-      "--strict",
-      "--exactOptionalPropertyTypes",
-      "--target",
-      "es2023",
-      "--module",
-      "nodenext",
-    ];
-    const { stdout } = spawnSync(process.execPath, [tsc, ...flags, ...options, write(name, text)], {
-      cwd: app,
-      encoding: "utf8",
-    });
-    return stdout;
-  };
-
   const consumer = `
     import { EscapementApiError, EscapementClient, type MessageInput, type MessageReply } from "escapement";
     const client = new EscapementClient({ timeoutMs: 5_000, retry: { maxAttempts: 2 } });
@@ -199,15 +282,7 @@ describe("the SDK, imported from the package", () => {
   });
 
   it("type-checks in a Node project, declarations included", () => {
-    const types = join(app, "node_modules", "@types");
-    mkdirSync(types, { recursive: true });
-    for (const [name, place] of [
-      ["@types/node", join(types, "node")],
-      ["undici-types", join(app, "node_modules", "undici-types")],
-    ] as const) {
-      if (!existsSync(place)) symlinkSync(join(root, "node_modules", name), place);
-    }
-    expect(check("node.mts", consumer, ["--lib", "es2023", "--types", "node"])).toBe("");
+    expect(check("node.mts", consumer, ["--lib", "es2023", ...nodeTypes()])).toBe("");
   });
 
   it("refuses what the contract does not have, at compile time", () => {

@@ -1,6 +1,6 @@
 import { connect, type Socket } from "node:net";
 import { createRemotingAdmin, type TopicType } from "../../src/adapters/rocketmq/remoting-admin.ts";
-import { decodeRemoting, encodeRemoting } from "../../src/adapters/rocketmq/remoting-frame.ts";
+import { decodeRemoting, encodeRemoting } from "../../src/protocol/remoting-frame.ts";
 import { systemTimers } from "../../src/adapters/system/system-time.ts";
 import { uniqueName } from "./server-process.ts";
 
