@@ -213,11 +213,13 @@ describe("the broker, imported from the package", () => {
     await broker.createTopic("orders", { type: "FIFO" });
     console.log(broker.endpoint);`;
 
-  it("runs in a program's own process", async () => {
+  it("runs in a program's own process, which ends when it is stopped", async () => {
     const path = write("broker.mts", program); // Outside of node_modules Node strips the types itself.
+    const fromMs = performance.now();
     const { exitCode, stdout } = await run("node", path);
     expect(stdout).toMatch(/^127\.0\.0\.1:\d+\n$/);
     expect(exitCode).toBe(0);
+    expect(performance.now() - fromMs).toBeLessThan(6_000); // half a second here; nothing of it may linger
   });
 
   it("type-checks, declarations included", () => {
