@@ -60,6 +60,9 @@ class StorageSim {
   /** Disk trouble since then explains refusals. */
   #fullUntilMs = -1;
   /** What a deletion that a crash interrupted was about: all of it is gone after the start, or nothing. */
+  readonly #keepBytes: number;
+  /** Whether this process was asked to remove what is old, which it does when it comes to it. */
+  #collecting = false;
   readonly #undecided = new Set<readonly Sent[]>();
   #stepsLeft: number;
   #healed = false;
@@ -72,6 +75,7 @@ class StorageSim {
     this.#random = this.#world.random.fork("storage storm");
     this.#disk = new FaultyDisk(this.#world);
     this.#stepsLeft = this.#options.steps;
+    this.#keepBytes = this.#options.segmentBytes * this.#random.pick([0.5, 1.5, 3]);
   }
 
   async run(): Promise<StorageRun> {
@@ -116,8 +120,8 @@ class StorageSim {
     else if (dice < 0.9 && troubles.failingSyncs) this.#failSyncs();
     else if (dice < 0.93 && troubles.lostFiles) this.#loseFile();
     else if (dice < 0.96 && troubles.deletions) this.#deleteTopic();
-    else if (dice < 0.98 && troubles.clockSteps) this.#clockOffsetMs += this.#random.whole(-86_400_000, 86_400_000);
-    else this.#send();
+    else if (dice < 0.975 && troubles.retention) this.#collect();
+    else if (troubles.clockSteps) this.#clockOffsetMs += this.#random.whole(-86_400_000, 86_400_000);
   }
 
   #send(): void {
@@ -192,6 +196,8 @@ class StorageSim {
     this.#life++;
     this.#store = undefined;
     this.#opening = false;
+    this.#markOld();
+    this.#collecting = false;
     this.#disk.crash(kind);
     const { flush } = this.#options;
     const lossFromMs =
@@ -215,6 +221,7 @@ class StorageSim {
       flush: this.#options.flush,
       segmentBytes: this.#options.segmentBytes,
       entriesPerFile: this.#options.entriesPerFile,
+      retention: { keepMs: 365 * 86_400_000, keepBytes: this.#keepBytes },
       clock: {
         nowMs: () => epochMs(epochStartMs + Math.floor(this.#world.nowMs) + this.#clockOffsetMs),
         monotonicMs: () => this.#world.nowMs,
@@ -286,7 +293,7 @@ class StorageSim {
   }
 
   #flip(): void {
-    const paths = this.#disk.paths().filter((path) => this.#disk.sizeOf(path) > 0);
+    const paths = this.#disk.paths().filter((path) => this.#disk.sizeOf(path) > 0 && !this.#isPrecious(path));
     if (paths.length === 0) return;
     const path = this.#random.pick(paths);
     const at = this.#random.whole(0, this.#disk.sizeOf(path) - 1);
@@ -303,6 +310,11 @@ class StorageSim {
         one.damaged = true;
       }
     }
+  }
+
+  /** Of a queue whose messages are all gone with age, the checkpoint alone knows the next offset. */
+  #isPrecious(path: string): boolean {
+    return this.#options.troubles.retention && path.startsWith("checkpoint");
   }
 
   #fill(): void {
@@ -323,9 +335,60 @@ class StorageSim {
     });
   }
 
+  #collect(): void {
+    const store = this.#store;
+    if (store === undefined) return;
+    const life = this.#life;
+    this.#world.trace.mark("world", "retention looks for old messages");
+    // What surely stands in the log by now.
+    const stored = this.#ledger.sent.filter(
+      ({ fate, gone, entry }) => fate === "stored" && !gone && entry !== undefined,
+    );
+    const end = Math.max(0, ...stored.map(({ entry }) => entry!.position + frameHeaderBytes + entry!.bytes));
+    const mustGo = stored.filter((one) => this.#isOld(one, end));
+    this.#collecting = true;
+    store
+      .collect(epochStartMs, () => undefined)
+      .then(
+        () => {
+          if (this.#life !== life) return;
+          this.#world.trace.mark("store", "has removed old messages");
+          this.#markOld();
+          for (const { topic, queueId, offset, number, gone } of mustGo) {
+            if (gone || store.range(topic, queueId).first > offset) continue;
+            this.#ledger.broken(
+              "retention removes what is too much",
+              `${topic}/${queueId}: message ${number} at ${offset}`,
+            );
+          }
+        },
+        (error: unknown) => this.#world.trace.mark("store", `cannot remove old messages: ${String(error)}`),
+      );
+  }
+
+  #logEnd(): number {
+    const last = this.#disk.paths().findLast((path) => path.startsWith("commitlog/"));
+    return last === undefined ? 0 : Number(last.slice("commitlog/".length, -".log".length)) + this.#disk.sizeOf(last);
+  }
+
+  /** Whether the log may lose this one's segment when it ends at `end`. */
+  #isOld({ entry }: Sent, end: number): boolean {
+    if (entry === undefined) return false;
+    const { segmentBytes } = this.#options;
+    const start = Math.floor(entry.position / segmentBytes) * segmentBytes;
+    return start + segmentBytes <= end && end - start > this.#keepBytes;
+  }
+
+  /** What a retention that was asked for may have removed so far. */
+  #markOld(): void {
+    if (!this.#collecting) return;
+    const end = this.#logEnd();
+    for (const one of this.#ledger.sent) if (this.#isOld(one, end)) one.old = true;
+  }
+
   /** Somebody cleans up: the next start finds a consume queue, or the checkpoint, missing. */
   #loseFile(): void {
-    const paths = this.#disk.paths().filter((path) => !path.startsWith("commitlog/"));
+    const paths = this.#disk.paths().filter((path) => !path.startsWith("commitlog/") && !this.#isPrecious(path));
     if (paths.length === 0) return;
     this.#crash("process");
     const path = this.#random.pick(paths);
@@ -376,6 +439,7 @@ class StorageSim {
   #checkAll(when: string): void {
     const store = this.#store;
     if (store === undefined) return;
+    this.#markOld();
     for (let topic = 1; topic <= this.#options.topics; topic++) {
       for (let queueId = 0; queueId < this.#options.queues; queueId++) {
         const name = `topic-${topic}`;
