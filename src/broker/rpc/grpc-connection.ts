@@ -49,6 +49,9 @@ const gatheredBytesMax = 64 * 1024;
 const grpc = { ok: "0", invalidArgument: "3", resourceExhausted: "8", unimplemented: "12", internal: "13" } as const;
 type GrpcStatus = (typeof grpc)[keyof typeof grpc];
 
+/** Said instead of an exception with a stack, which would cost more than the rest of the call's end. */
+const clientLeft = "the client left";
+
 const replyHeaders = { ":status": 200, "content-type": "application/grpc" };
 const flagBytes = 5;
 
@@ -199,25 +202,26 @@ const serveReceive = async (
   if (isGone(stream)) return;
   const gone = new AbortController();
   let timer: Timer | undefined;
+  let written = false;
   stream.on("close", () => {
     timer?.cancel();
-    gone.abort();
+    if (!written) gone.abort(clientLeft);
   });
   open(stream);
   let gathered: Buffer[] = [];
   let gatheredBytes = 0;
   const flush = () => {
-    if (gathered.length > 0) stream.write(gathered.length === 1 ? gathered[0]! : Buffer.concat(gathered));
+    if (gathered.length > 0) stream.write(framed(...gathered));
     gathered = [];
     gatheredBytes = 0;
   };
   await service.receive(request, caller, gone.signal, (reply) => {
-    const frame = framed(reply);
-    if (gatheredBytes + frame.length > gatheredBytesMax) flush();
-    gathered.push(frame);
-    gatheredBytes += frame.length;
+    if (gatheredBytes + reply.length > gatheredBytesMax) flush();
+    gathered.push(reply);
+    gatheredBytes += reply.length;
   });
-  if (gone.signal.aborted) return;
+  written = true;
+  if (isGone(stream)) return;
   timer = timers.after(unreadWaitMs, () => stream.close(constants.NGHTTP2_CANCEL));
   flush();
   stream.end();
@@ -256,12 +260,18 @@ const serveTelemetry = (stream: ServerHttp2Stream, caller: Caller, service: Mess
 /** What is written to such a stream throws. */
 const isGone = (stream: ServerHttp2Stream): boolean => stream.destroyed || stream.closed;
 
-const framed = (message: Buffer): Buffer => {
-  const frame = Buffer.allocUnsafe(flagBytes + message.length);
-  frame[0] = 0;
-  frame.writeUInt32BE(message.length, 1);
-  frame.set(message, flagBytes);
-  return frame;
+const framed = (...messages: readonly Buffer[]): Buffer => {
+  let bytes = 0;
+  for (const message of messages) bytes += flagBytes + message.length;
+  const frames = Buffer.allocUnsafe(bytes);
+  let at = 0;
+  for (const message of messages) {
+    frames[at] = 0;
+    frames.writeUInt32BE(message.length, at + 1);
+    frames.set(message, at + flagBytes);
+    at += flagBytes + message.length;
+  }
+  return frames;
 };
 
 /** Headers now, and when all is written the trailers that say that it went well. */
