@@ -17,7 +17,7 @@ import type { Address } from "./requests.ts";
  */
 export type GrpcParts = {
   readonly service: MessagingService;
-  /** Bytes of requests that have begun to arrive, over all connections. */
+  /** Bytes of requests that arrive or are being worked on, over all connections. */
   readonly pending: { bytes: number };
   readonly timers: Timers;
   readonly log: Log;
@@ -27,7 +27,7 @@ export type GrpcParts = {
 const requestBytesMax = 8 * 1024 * 1024;
 /** What clients say on a telemetry stream is settings. */
 const telemetryBytesMax = 1024 * 1024;
-/** All requests that are arriving: above this the next one is told to come again. */
+/** All requests together: above this the next one is told to come again. */
 const pendingBytesMax = 256 * 1024 * 1024;
 /** A client that asks and asks on its telemetry stream and never reads. */
 const unreadBytesMax = 4 * 1024 * 1024;
@@ -141,23 +141,30 @@ const serveStream = (
   }
   if (name === method.telemetry) serveTelemetry(stream, caller, service);
   else if (name === method.receiveMessage) {
-    readRequest(stream, parts, (request) => void serveReceive(stream, request, caller, parts));
+    readRequest(stream, parts, (request) => serveReceive(stream, request, caller, parts));
   } else if (service.isUnary(name)) {
-    readRequest(stream, parts, (request) => {
-      void service.unary(name, request, caller).then((reply) => {
-        if (isGone(stream)) return;
-        open(stream);
-        stream.end(framed(reply));
-      });
+    readRequest(stream, parts, async (request) => {
+      const reply = await service.unary(name, request, caller);
+      if (isGone(stream)) return;
+      open(stream);
+      stream.end(framed(reply));
     });
   } else refuse(stream, grpc.unimplemented, `there is no method ${name}`);
 };
 
-/** A request is one message, and then the client's side of the stream ends. */
-const readRequest = (stream: ServerHttp2Stream, { pending }: GrpcParts, take: (request: Buffer) => void): void => {
+/**
+ * A request is one message, and then the client's side of the stream ends. It counts as pending until `take` is done
+ * with it, whether or not somebody still waits for the answer.
+ */
+const readRequest = (
+  stream: ServerHttp2Stream,
+  { pending, log }: GrpcParts,
+  take: (request: Buffer) => Promise<void>,
+): void => {
   const parts: Buffer[] = [];
   let bytes = 0;
   let refused = false;
+  let taken = false;
   const forget = () => {
     pending.bytes -= bytes;
     bytes = 0;
@@ -182,15 +189,22 @@ const readRequest = (stream: ServerHttp2Stream, { pending }: GrpcParts, take: (r
   stream.on("end", () => {
     if (refused) return;
     const whole = parts.length === 1 ? parts[0]! : Buffer.concat(parts);
-    forget();
     if (whole.length < flagBytes) return refuse(stream, grpc.invalidArgument, "there is no message in the call");
     if (whole[0] !== 0) return refuse(stream, grpc.unimplemented, "compressed messages are not supported");
     if (whole.readUInt32BE(1) !== whole.length - flagBytes) {
       return refuse(stream, grpc.invalidArgument, "the call must have exactly one message");
     }
-    take(whole.subarray(flagBytes));
+    taken = true;
+    void take(whole.subarray(flagBytes))
+      .catch((error: unknown) => {
+        log.error({ err: error }, "a call failed by a mistake in the broker");
+        if (!isGone(stream)) stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+      })
+      .finally(forget);
   });
-  stream.on("close", forget);
+  stream.on("close", () => {
+    if (!taken) forget();
+  });
 };
 
 const serveReceive = async (
