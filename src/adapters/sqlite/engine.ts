@@ -75,7 +75,10 @@ export class Engine {
     const isCheck = posts.some(({ requests }) => requests.some(({ verb }) => verb === "check"));
     if (isCheck && this.#commits.lastWriteFailure !== undefined) this.#housekeeping.makeRoom();
     const done = this.#commits.run(works);
-    if (isCheck) this.#file.mark.sync();
+    if (isCheck) {
+      this.#file.mark.sync();
+      this.#housekeeping.shrinkSometimes();
+    }
     let next = 0;
     return posts.map(({ requests }, i) => {
       const replies = requests.map((): Reply => {
