@@ -4,7 +4,7 @@ import { simulate } from "./simulate.ts";
 import { sqliteWorld } from "./sqlite-world.ts";
 
 /** Every promise, on the SQLite store: some fixed days, and some that nobody has lived through before. */
-const seedsPerTest = 15;
+const seedsPerTest = 20;
 const fresh = Math.floor(Math.random() * 1_000_000);
 
 const live = async (seed: number): Promise<{ opened: number; hash: string }> => {
@@ -18,7 +18,7 @@ const live = async (seed: number): Promise<{ opened: number; hash: string }> => 
   }
 };
 
-it.each([1, 101, 201, fresh])("every promise is kept on SQLite, from seed %i on", async (from) => {
+it.each([1, 101, fresh])("every promise is kept on SQLite, from seed %i on", async (from) => {
   let opened = 0;
   for (let seed = from; seed < from + seedsPerTest; seed++) opened += (await live(seed)).opened;
   // The file was opened for each world, for each first process, and after some crashes.

@@ -254,4 +254,35 @@ describe("the sqlite store on bad days", () => {
       ["orders", 3],
     ]);
   });
+
+  it("P7: what was claimed and settled beside a call that failed is claimed and settled once", async () => {
+    await using bench = new SqliteBench();
+    const store = await bench.open();
+    const hands = handsOf(store);
+    await hands.own();
+    const [a, b, c] = [await hands.scheduled(), await hands.scheduled(), await hands.scheduled()];
+    await hands.claimed(b, c);
+    const answers = await Promise.allSettled([
+      hands.claim([a]),
+      hands.settle([{ kind: "delivered", id: b.id }]),
+      hands.store.schedule(hands.shard, [{ message: a }], t0),
+      hands.retry(c, at(5)),
+    ]);
+    expect(answers.map(({ status }) => status)).toEqual(["fulfilled", "fulfilled", "rejected", "fulfilled"]);
+    const stats = await store.stats(hands.shard, t0);
+    expect([stats.claimed, stats.dueNow, stats.waitingByTopic.get("orders")]).toEqual([1, 0, 1]);
+    const again = handsOf(await bench.reopen(store));
+    expect([await again.state(a), await again.state(b), await again.state(c)]).toEqual([
+      "claimed",
+      "delivered",
+      "scheduled",
+    ]);
+    await again.own();
+    expect(await again.recover()).toBe(1);
+    const { claimed } = await again.claim([a, b, c], at(5));
+    expect(claimed.map(({ id, attempt }) => [id, attempt])).toEqual([
+      [a.id, 2],
+      [c.id, 2],
+    ]);
+  });
 });
