@@ -26,7 +26,7 @@ import { isEscapementError } from "../../message/errors.ts";
 import { idBytes, idToBytes, laneOf, type MessageId } from "../../message/id.ts";
 import { IdList } from "../../message/id-list.ts";
 import type { DelayedMessage } from "../../message/message.ts";
-import { type DurationMs, type EpochMs, epochMs, hour } from "../../message/time.ts";
+import { type DurationMs, type EpochMs, hour } from "../../message/time.ts";
 import type { MachineClock } from "../../runtime/clock.ts";
 import type { Timers } from "../../runtime/timers.ts";
 import { Desk, type Take } from "./desk.ts";
@@ -215,8 +215,9 @@ export class SqliteDelayStore implements DelayStore {
       found = error.code === "store_full" ? { problems: [], warnings: sentence } : { problems: sentence, warnings: [] };
     }
     const roundTripMs = this.#clock.monotonicMs() - startedMs;
-    // The file goes nowhere while this process holds it.
-    return { incarnation: "sqlite", timeMs: epochMs(this.#clock.wallMs()), roundTripMs, ...found };
+    // The file goes nowhere while this process holds it. It has no time: to answer this machine's own would be to agree
+    // with whatever that says.
+    return { incarnation: "sqlite", roundTripMs, ...found };
   }
 
   /** Answers what was asked before; what comes after is refused with `store_unavailable`. */
@@ -268,7 +269,7 @@ export class SqliteDelayStore implements DelayStore {
 }
 
 export type SqliteDelayStoreOptions = SqliteFileOptions & {
-  /** The machine's own: there is no other clock here that could contradict it. */
+  /** The machine's own, for leases, members and tombstones: there is no other here. */
   readonly clock: MachineClock;
   readonly timers: Timers;
   /** How long ended messages stay known. Default: one hour. */

@@ -231,6 +231,11 @@ describe("the sqlite store on bad days", () => {
     await hands.scheduled();
   });
 
+  it("has no time of its own to hold against this machine's clock", async () => {
+    await using bench = new SqliteBench();
+    expect(await (await bench.open()).check()).not.toHaveProperty("timeMs");
+  });
+
   it("a call that fails takes back itself, and nothing of those that came with it", async () => {
     await using bench = new SqliteBench();
     const store = await bench.open();
