@@ -17,7 +17,9 @@ export class Desk {
   #parcel: Parcel | undefined;
   /** Posts that are not answered. */
   readonly #posted: (readonly Asked[])[] = [];
+  /** Why nothing can be asked any more. */
   #closed: EscapementError | undefined;
+  #closing: Promise<void> | undefined;
 
   static async open(
     connect: (ends: LinkEnds) => EngineLink | Promise<EngineLink>,
@@ -57,11 +59,13 @@ export class Desk {
   }
 
   /** Everything asked before is answered; what comes after is refused. */
-  async close(): Promise<void> {
-    if (this.#closed !== undefined) return;
-    this.#post();
-    this.#closed = new EscapementError("store_unavailable", "the store is closed");
-    await this.#link!.close();
+  close(): Promise<void> {
+    if (this.#closing === undefined) {
+      this.#post();
+      this.#closed ??= new EscapementError("store_unavailable", "the store is closed");
+      this.#closing = this.#link!.close();
+    }
+    return this.#closing;
   }
 
   #post(): void {
@@ -110,5 +114,5 @@ type Asked = {
   readonly reject: (error: unknown) => void;
 };
 
-/** Holds a call of some ten ordinary messages; what is larger makes it grow. */
+/** Holds some twenty ordinary messages; what is larger makes it grow. */
 const parcelBytes = 8 * 1024;

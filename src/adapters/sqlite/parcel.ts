@@ -6,18 +6,20 @@
  * small buffers out of a common one. So a parcel's buffer is always its own.
  */
 export class Parcel {
-  #bytes: Buffer<ArrayBuffer>;
+  #bytes: Buffer<ArrayBuffer> = Buffer.from(new ArrayBuffer(0));
+  readonly #firstBytes: number;
   /** Where the next thing is written. */
   length = 0;
 
-  constructor(bytes: number) {
-    this.#bytes = Buffer.allocUnsafeSlow(bytes);
+  /** Takes no room before something is put in, and then `firstBytes` at least. */
+  constructor(firstBytes: number) {
+    this.#firstBytes = firstBytes;
   }
 
   /** Room for so many more bytes; until the next call this is where to write. */
   room(bytes: number): Buffer {
     if (this.length + bytes > this.#bytes.length) {
-      const larger = Buffer.allocUnsafeSlow(Math.max(2 * this.#bytes.length, this.length + bytes));
+      const larger = Buffer.allocUnsafeSlow(Math.max(this.#firstBytes, 2 * this.#bytes.length, this.length + bytes));
       this.#bytes.copy(larger, 0, 0, this.length);
       this.#bytes = larger;
     }
