@@ -10,6 +10,7 @@ import { putWakes, takeMessages, takeOutcomes } from "./packing.ts";
 import { Parcel } from "./parcel.ts";
 import * as reading from "./reading.ts";
 import type { Answers, Post, PostReply, Reply, Request } from "./requests.ts";
+import { sqliteFailure } from "./sqlite-errors.ts";
 import { openSqliteFile, type SqliteFile, type SqliteFileOptions } from "./sqlite-file.ts";
 import { TopicTable } from "./topic-table.ts";
 
@@ -60,7 +61,7 @@ export class Engine {
       });
     } catch (error) {
       file.close();
-      throw error;
+      throw sqliteFailure(error, file.path);
     }
   }
 
