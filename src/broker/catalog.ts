@@ -23,7 +23,7 @@ export type CatalogOptions = {
 };
 
 /** RocketMQ's own number for topics made by an administrator; parallel readers need not more on one machine. */
-const queuesDefault = 4;
+export const queuesDefault = 4;
 export const queuesMax = 1_024;
 /** One delivery and 16 retries, as RocketMQ. */
 export const attemptsMaxDefault = 17;

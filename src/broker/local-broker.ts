@@ -21,14 +21,16 @@ import { checksMax, Transactions } from "./transactions.ts";
  */
 export type LocalBrokerOptions = {
   readonly store: MessageStore & {
-    collect(nowMs: number, consumedUpTo: ConsumedUpTo): Promise<void>;
     deleteTopic(topic: string): Promise<void>;
+    collect?(nowMs: number, consumedUpTo: ConsumedUpTo): Promise<void>;
   };
   readonly deliveries: (rules: DeliveryRules) => Promise<Deliveries>;
   /** Gives back what is due. */
   readonly delay: (deliver: (message: BrokerMessage) => Promise<void>) => Promise<DelayRoom>;
   readonly catalog: Catalog;
   readonly transactionCheckMs: number;
+  readonly keepMs: number;
+  readonly keepBytes: number | undefined;
   readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
@@ -59,7 +61,7 @@ export class LocalBroker implements Broker {
       timers,
       log,
       runOnce: async () => {
-        await store.collect(clock.nowMs(), (topic, queueId) => this.#deliveries.consumedUpTo(topic, queueId));
+        await store.collect?.(clock.nowMs(), (topic, queueId) => this.#deliveries.consumedUpTo(topic, queueId));
         return retentionEveryMs;
       },
     });

@@ -40,6 +40,7 @@ export const code = {
   illegalDeliveryTime: 40012,
   invalidReceiptHandle: 40013,
   messagePropertyConflictWithType: 40014,
+  unrecognizedClientType: 40015,
   messageCorrupted: 40016,
   clientIdRequired: 40017,
   unauthorized: 40100,

@@ -91,12 +91,11 @@ export class ProgressJournal {
 
   /** Everything anew; older records may go. */
   snapshot(): void {
-    this.#flush();
+    this.#flushPending();
     if (this.#problem !== undefined) return;
     const { log, eventLog } = this.#options;
     const appends = inPieces(tellAll(this.book, this.now()));
     this.#snapshotBytes = 0;
-    this.#bytesSinceSnapshot = 0;
     let first: number | undefined;
     for (const records of appends) {
       this.#snapshotBytes += records.reduce((sum, { length }) => sum + length, 0);
@@ -104,6 +103,7 @@ export class ProgressJournal {
       if (this.#problem !== undefined) return;
       first ??= position;
     }
+    this.#bytesSinceSnapshot = 0;
     void this.#tail
       .then(() => log.dropBefore(first!))
       .catch((error) => eventLog.warn({ err: error }, "older progress records were not removed"));
@@ -124,6 +124,11 @@ export class ProgressJournal {
   }
 
   #flush(): void {
+    this.#flushPending();
+    if (this.#bytesSinceSnapshot > Math.max(snapshotEveryBytes, snapshotGrowth * this.#snapshotBytes)) this.snapshot();
+  }
+
+  #flushPending(): void {
     this.#flushTimer?.cancel();
     this.#flushTimer = undefined;
     const settle = this.#settle;
@@ -135,8 +140,6 @@ export class ProgressJournal {
       this.#append(records);
     }
     if (settle !== undefined) this.#tail.then(settle.resolve, settle.reject);
-    const due = Math.max(snapshotEveryBytes, snapshotGrowth * this.#snapshotBytes);
-    if (this.#bytesSinceSnapshot > due) this.snapshot();
   }
 
   #append(records: readonly Buffer[]): readonly number[] {

@@ -127,8 +127,13 @@ export class QueueProgress {
     readonly untilMs: number;
     readonly invisibleMs: number;
   }): Held {
-    this.pass(delivery.offset + 1);
-    const held = this.#held.get(delivery.offset) ?? this.#hold(delivery.offset, delivery.messageGroup);
+    const { offset } = delivery;
+    let held = this.#held.get(offset);
+    if (held === undefined) {
+      if (offset < this.#next) this.#unskip(offset);
+      held = this.#hold(offset, delivery.messageGroup);
+    }
+    this.pass(offset + 1);
     held.attempt = delivery.attempt;
     this.change(held, delivery.nonce, delivery.untilMs, delivery.invisibleMs);
     return held;
@@ -138,8 +143,13 @@ export class QueueProgress {
   skip(offset: number, messageGroup: string): void {
     this.pass(offset + 1);
     const lane = this.#lanes.get(messageGroup);
-    if (lane === undefined) this.#lanes.set(messageGroup, [offset]);
-    else lane.push(offset);
+    if (lane === undefined) {
+      // Only where records are missing: its head is not known, so it is one.
+      if (!this.#held.has(offset)) this.#ready.add(this.#hold(offset, messageGroup));
+      return;
+    }
+    if (offset <= (lane.at(-1) ?? -1) && (lane.includes(offset) || this.#held.has(offset))) return;
+    lane.push(offset);
     this.#skippedCount++;
   }
 
@@ -164,7 +174,7 @@ export class QueueProgress {
   /** @returns false when it was done with before. */
   done(offset: number): boolean {
     const held = this.#held.get(offset);
-    if (held === undefined) return false;
+    if (held === undefined) return this.#unskip(offset);
     this.#held.delete(offset);
     (held.ready ? this.#ready : this.#out).remove(held);
     if (held.messageGroup !== undefined) this.#release(held.messageGroup);
@@ -196,6 +206,18 @@ export class QueueProgress {
     this.#held.set(offset, held);
     if (messageGroup !== undefined && !this.#lanes.has(messageGroup)) this.#lanes.set(messageGroup, []);
     return held;
+  }
+
+  /** Only where records are missing: what was taken or done had left its lane before. */
+  #unskip(offset: number): boolean {
+    for (const lane of this.#lanes.values()) {
+      const at = lane.indexOf(offset);
+      if (at < 0) continue;
+      lane.splice(at, 1);
+      this.#skippedCount--;
+      return true;
+    }
+    return false;
   }
 
   #makeReady(held: Held): void {

@@ -1,5 +1,4 @@
 import { hash } from "node:crypto";
-import { code } from "../../protocol/messaging-service.ts";
 import { createProtobufWriter, type ProtobufWriter } from "../../protocol/protobuf.ts";
 import type { StoredMessage } from "../broker-message.ts";
 import type { Delivery } from "../delivery/deliveries.port.ts";
@@ -33,9 +32,6 @@ export const deliveredMessage = (delivery: Delivery, invisibleMs: number, storeH
 /** TelemetryCommand that asks a producer how a transaction ended. */
 export const recoverTransaction = (message: StoredMessage, transactionId: string, storeHost: string): Buffer => {
   writer.reset();
-  const status = writer.begin(1);
-  writer.number(1, code.ok);
-  writer.end(status);
   const command = writer.begin(5);
   writeMessage(writer, 1, message, storeHost, () => {});
   writer.text(2, transactionId);

@@ -142,7 +142,7 @@ const serveStream = (
   } else if (service.isUnary(name)) {
     readRequest(stream, parts, (request) => {
       void service.unary(name, request, caller).then((reply) => {
-        if (stream.destroyed) return;
+        if (isGone(stream)) return;
         open(stream);
         stream.end(framed(reply));
       });
@@ -196,7 +196,7 @@ const serveReceive = async (
   caller: Caller,
   { service, timers }: GrpcParts,
 ): Promise<void> => {
-  if (stream.destroyed) return;
+  if (isGone(stream)) return;
   const gone = new AbortController();
   let timer: Timer | undefined;
   stream.on("close", () => {
@@ -226,7 +226,7 @@ const serveReceive = async (
 const serveTelemetry = (stream: ServerHttp2Stream, caller: Caller, service: MessagingService): void => {
   open(stream);
   const side = service.telemetry(caller, (message) => {
-    if (stream.destroyed || stream.writableEnded) return;
+    if (isGone(stream) || stream.writableEnded) return;
     if (stream.writableLength > unreadBytesMax) stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
     else stream.write(framed(message));
   });
@@ -253,6 +253,9 @@ const serveTelemetry = (stream: ServerHttp2Stream, caller: Caller, service: Mess
   stream.on("close", () => side.onEnd());
 };
 
+/** What is written to such a stream throws. */
+const isGone = (stream: ServerHttp2Stream): boolean => stream.destroyed || stream.closed;
+
 const framed = (message: Buffer): Buffer => {
   const frame = Buffer.allocUnsafe(flagBytes + message.length);
   frame[0] = 0;
@@ -265,7 +268,7 @@ const framed = (message: Buffer): Buffer => {
 const open = (stream: ServerHttp2Stream): void => {
   stream.respond(replyHeaders, { waitForTrailers: true });
   stream.on("wantTrailers", () => {
-    if (!stream.destroyed) stream.sendTrailers(endings.get(stream) ?? { "grpc-status": grpc.ok });
+    if (!isGone(stream)) stream.sendTrailers(endings.get(stream) ?? { "grpc-status": grpc.ok });
   });
 };
 
@@ -278,7 +281,7 @@ const endWith = (stream: ServerHttp2Stream, status: GrpcStatus, text: string): v
 };
 
 const refuse = (stream: ServerHttp2Stream, status: GrpcStatus, text: string): void => {
-  if (stream.destroyed || stream.headersSent) return;
+  if (isGone(stream) || stream.headersSent) return;
   stream.respond({ ...replyHeaders, ...statusHeaders(status, text) }, { endStream: true });
   // What else it may want to send is of no interest.
   stream.close(constants.NGHTTP2_NO_ERROR);

@@ -112,7 +112,7 @@ export class MessagingService {
       [method.recallMessage, (request) => this.#recall(request)],
       [method.queryRoute, (request, caller) => this.#route(request, caller)],
       [method.queryAssignment, (request, caller) => this.#assignment(request, caller)],
-      [method.heartbeat, (request) => this.#heartbeat(request)],
+      [method.heartbeat, (request, _, clientId) => this.#heartbeat(request, clientId)],
       [method.notifyClientTermination, (request, _, clientId) => this.#goodbye(request, clientId)],
       [method.pullMessage, unsupported],
       [method.updateOffset, unsupported],
@@ -294,9 +294,11 @@ export class MessagingService {
     return assignmentReply(this.#options.broker.topic(topic), this.#addressFor(caller, address));
   }
 
-  #heartbeat(request: Buffer): Buffer {
+  /** Whose settings are not known (any more) is told so: the Go client, and ours, send them again then. */
+  #heartbeat(request: Buffer, clientId: string): Buffer {
     checkReadable(request);
-    return okReply;
+    if (this.#sessions.settings(clientId) !== undefined) return okReply;
+    return refusal(code.unrecognizedClientType, "this client's settings are not known; send them again");
   }
 
   #goodbye(request: Buffer, clientId: string): Buffer {

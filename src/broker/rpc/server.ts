@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { createServer, type Socket } from "node:net";
-import { createSecureContext, type SecureContext, TLSSocket } from "node:tls";
+import { createServer as createTlsServer, type Server as TlsServer } from "node:tls";
 import type { Log } from "../../runtime/log.ts";
 import { sleep, type Timers } from "../../runtime/timers.ts";
 import type { Broker } from "../broker.port.ts";
@@ -56,10 +56,19 @@ export const startBrokerServer = async (options: BrokerServerOptions): Promise<B
   const pending = { bytes: 0 };
   const sockets = new Set<Socket>();
   const grpcConnections = new Map<Socket, GrpcConnection>();
-  let secureContext: SecureContext | undefined;
-  const tlsContext = (): SecureContext => {
-    secureContext ??= createSecureContext(options.tls ?? selfSignedCertificate());
-    return secureContext;
+  /** Listens nowhere: connections that begin with a TLS handshake are handed to it. Made when the first one comes. */
+  let tlsServer: TlsServer | undefined;
+  const decrypt = (socket: Socket): void => {
+    if (tlsServer === undefined) {
+      const certificate = options.tls ?? selfSignedCertificate();
+      tlsServer = createTlsServer({ ...certificate, ALPNProtocols: ["h2"], handshakeTimeout: silentMs });
+      tlsServer.on("tlsClientError", (_, secure) => secure.destroy());
+      tlsServer.on("secureConnection", (secure) => {
+        secure.on("error", () => {});
+        peek(secure, (first) => serve(secure, first));
+      });
+    }
+    tlsServer.emit("connection", socket);
   };
 
   /** Calls back with the first byte, which stays to be read. */
@@ -77,9 +86,14 @@ export const startBrokerServer = async (options: BrokerServerOptions): Promise<B
     socket.once("close", () => timer.cancel());
   };
 
-  const grpc = (socket: Socket, local: Address): void => {
-    grpcConnections.set(socket, serveGrpc(socket, local, { service, pending, timers, log }));
-    socket.once("close", () => grpcConnections.delete(socket));
+  /** TLS within TLS is nothing that we know. */
+  const serve = (socket: Socket, first: number): void => {
+    if (first === http2Byte) {
+      const local: Address = { host: plainHost(socket.localAddress), port: socket.localPort ?? options.port };
+      grpcConnections.set(socket, serveGrpc(socket, local, { service, pending, timers, log }));
+      socket.once("close", () => grpcConnections.delete(socket));
+    } else if (first === remotingByte) serveAdmin(socket, { broker, timers, log });
+    else socket.destroy();
   };
 
   const accept = (socket: Socket): void => {
@@ -88,20 +102,7 @@ export const startBrokerServer = async (options: BrokerServerOptions): Promise<B
     socket.on("error", () => {}); // a reset is how many clients leave
     socket.setNoDelay(true);
     socket.setKeepAlive(true, keepAliveMs);
-    const local: Address = { host: plainHost(socket.localAddress), port: socket.localPort ?? options.port };
-    peek(socket, (first) => {
-      if (first === http2Byte) grpc(socket, local);
-      else if (first === remotingByte) serveAdmin(socket, { broker, timers, log });
-      else if (first === tlsByte) {
-        const secure = new TLSSocket(socket, { isServer: true, secureContext: tlsContext(), ALPNProtocols: ["h2"] });
-        secure.on("error", () => socket.destroy());
-        peek(secure, (inside) => {
-          if (inside === http2Byte) grpc(secure, local);
-          else if (inside === remotingByte) serveAdmin(secure, { broker, timers, log });
-          else secure.destroy();
-        });
-      } else socket.destroy();
-    });
+    peek(socket, (first) => (first === tlsByte ? decrypt(socket) : serve(socket, first)));
   };
 
   const server = createServer(accept);

@@ -103,7 +103,10 @@ const readSubscription = (bytes: Buffer) => {
     else if (reader.field === 2) {
       const entry = reader.message();
       while (entry.next()) if (entry.field === 1) take(topics, readResourceName(entry.message()));
-    } else if (reader.field === 5) pollMs = readDurationMs(reader.message());
+    } else if (reader.field === 5) {
+      const saidMs = readDurationMs(reader.message());
+      if (saidMs > 0) pollMs = saidMs;
+    }
     if (reader.field === 1 || reader.field === 2) echoed.push(bytes.subarray(from, reader.at));
   }
   return { group, topics, echoed: Buffer.concat(echoed), pollMs };
@@ -151,6 +154,7 @@ export const settingsReply = (settings: ClientSettings, group: GroupInfo | undef
     writer.raw(subscription.echoed);
     writer.explicit(3, group?.orderly === true ? 1 : 0);
     writer.number(4, receiveBatchMax);
+    // The Python client cannot do with nothing here.
     writeDuration(writer, 5, subscription.pollMs ?? pollMsMax);
     writer.end(to);
   }

@@ -21,7 +21,7 @@ const environment = {
   CGO_ENABLED: "0",
 };
 
-const advice = `the Go driver of the conformance suite needs Go 1.${oldestMinor} or newer on the PATH (Debian's own may be older; https://go.dev/dl has it)`;
+const advice = `the Go driver of the conformance suite needs Go 1.${oldestMinor} or newer on the PATH (Debian's own may be older)`;
 
 function findGo() {
   const go = findProgram("go");

@@ -18,14 +18,20 @@ func logToStderr() {
 	rmq.ResetLogger()
 }
 
-// speakPlaintext: the client knows only TLS (without verifying), and its options for connections reach no connection:
-// the client manager makes its RPC clients without them. That constructor is a variable, and the last dial option wins.
-func speakPlaintext() {
-	withTLS := rmq.NewRpcClient
-	plaintext := rmq.WithRpcClientConnOption(
-		rmq.WithDialOptions(grpc.WithTransportCredentials(insecure.NewCredentials())),
-	)
-	rmq.NewRpcClient = func(target string, options ...rmq.RpcClientOption) (rmq.RpcClient, error) {
-		return withTLS(target, append(options, plaintext)...)
+// connectBy: the client knows only TLS (without verifying), and its options for connections reach no connection: the
+// client manager makes its RPC clients without them. That constructor is a variable, and the last dial option wins.
+func connectBy(options ...grpc.DialOption) {
+	plain := rmq.NewRpcClient
+	ours := rmq.WithRpcClientConnOption(rmq.WithDialOptions(options...))
+	rmq.NewRpcClient = func(target string, theirs ...rmq.RpcClientOption) (rmq.RpcClient, error) {
+		return plain(target, append(theirs, ours)...)
 	}
+}
+
+func dialOptions(tls bool, settled *settled) []grpc.DialOption {
+	options := []grpc.DialOption{grpc.WithStreamInterceptor(settled.listen)}
+	if !tls {
+		options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	}
+	return options
 }

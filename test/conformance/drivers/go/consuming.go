@@ -18,8 +18,10 @@ func (d *driver) openConsumer(asked *request) (any, error) {
 	default:
 		return nil, fmt.Errorf("filterType is tag or sql, not %q", asked.FilterType)
 	}
+	var clientID string
 	client, err := rmq.NewSimpleConsumer(
 		d.config(asked.Group),
+		rmq.WithClientFuncForSimpleConsumer(d.settled.client(&clientID)),
 		rmq.WithAwaitDuration(milliseconds(asked.AwaitMs)),
 		rmq.WithSubscriptionExpressions(map[string]*rmq.FilterExpression{
 			asked.Topic: rmq.NewFilterExpressionWithType(asked.Filter, filterType),
@@ -31,6 +33,7 @@ func (d *driver) openConsumer(asked *request) (any, error) {
 	if err := client.Start(); err != nil {
 		return nil, err
 	}
+	d.settled.wait(clientID)
 	d.consumers.put(asked.Name, client)
 	return nothing, nil
 }

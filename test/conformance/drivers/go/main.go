@@ -1,6 +1,6 @@
 // The official Go client behind the conformance suite's line protocol: a request per line on stdin, an answer per line
-// on stdout, requests side by side. It adds nothing to the client and hides nothing of it: no retry, no repair, no
-// check of its own. What surprised us about the client is in ../README.md.
+// on stdout, requests side by side. It hides nothing of the client: no retry, no repair, no check of its own (one wait:
+// settings.go). What surprised us about the client is in ../go-and-python.md.
 package main
 
 import (
@@ -22,6 +22,7 @@ const closeMax = 8 * time.Second // the protocol gives ten seconds from the end 
 type driver struct {
 	endpoint  string
 	out       *lines
+	settled   *settled
 	producers *named[rmq.Producer]
 	consumers *named[rmq.SimpleConsumer]
 	received  *handles
@@ -35,12 +36,12 @@ func main() {
 	tls := len(os.Args) > 2 && os.Args[2] == "--tls"
 	out := newLines(os.Stdout)
 	logToStderr()
-	if !tls {
-		speakPlaintext()
-	}
+	settled := newSettled()
+	connectBy(dialOptions(tls, settled)...)
 	d := &driver{
 		endpoint:  os.Args[1],
 		out:       out,
+		settled:   settled,
 		producers: newNamed[rmq.Producer](),
 		consumers: newNamed[rmq.SimpleConsumer](),
 		received:  newHandles(),
