@@ -15,7 +15,7 @@ import type { TopicSource } from "./ingest/topic-source.port.ts";
 import { EscapementError } from "./message/errors.ts";
 import type { DurationMs } from "./message/time.ts";
 import { formatInstant } from "./message/time.ts";
-import { CheckedClock, type MachineClock } from "./runtime/clock.ts";
+import { CheckedClock, clockToleranceMs, type MachineClock } from "./runtime/clock.ts";
 import { Health } from "./runtime/health.ts";
 import type { Log } from "./runtime/log.ts";
 import { Loop } from "./runtime/loop.ts";
@@ -305,6 +305,12 @@ export class Service implements Overview {
     }
   }
 
+  /** Whoever set this machine's clock, or let it sleep, has moved every delay with it. */
+  #logStep(steppedMs: number): void {
+    if (Math.abs(steppedMs) <= clockToleranceMs) return;
+    this.#parts.log.warn({ steppedMs: Math.round(steppedMs) }, "this machine's clock was set, or it slept");
+  }
+
   async #check(): Promise<number> {
     const clock = this.#clock;
     if (clock.monotonicMs() >= this.#rotateAtMs) {
@@ -313,7 +319,8 @@ export class Service implements Overview {
     }
     try {
       const check = await this.#parts.store.check();
-      clock.observe(check.timeMs, check.roundTripMs);
+      if (check.timeMs !== undefined) clock.observe(check.timeMs, check.roundTripMs);
+      else this.#logStep(clock.follow());
       if (this.#incarnation !== undefined && this.#incarnation !== check.incarnation) {
         this.#parts.log.warn({}, "the store started again or another server took its place: taking all shards anew");
         void this.#keeper.startOver().then(() => this.#loops.keeper.wake());
