@@ -25,7 +25,7 @@ import { type Consuming, consumeAll } from "./rocketmq-consumer.ts";
  * through the second. The tests build on each other: one cluster of nine processes is enough to start.
  */
 
-const startMaxMs = 240_000; // some 30 s on an idle machine with two cores
+const startMaxMs = 240_000; // a minute of CPU for nine processes, and other work may share the machine
 const queues = 4;
 const topic = uniqueName("cluster");
 const group = uniqueName("witness");
