@@ -70,6 +70,7 @@ function controllerFile(folder, ports) {
 function brokerFile(folder, ports, broker) {
   const { nameservers, controllers } = addresses(ports);
   const port = ports[`broker-${broker}`];
+  // Short files; and the timer's 39 MB are compared with their file every 10 s: once a second, four brokers do little else.
   return adapted(
     `broker-${broker[0]}.conf`,
     { ...own(folder, `broker-${broker}`), ...nameservers, ...controllers, "listenPort=10911": `listenPort=${port}` },
