@@ -36,8 +36,8 @@ describe("the journal's size", () => {
       const { firstPosition, endPosition } = stage.journal;
       most = Math.max(most, endPosition - firstPosition);
     }
-    expect(stage.journal.endPosition).toBeGreaterThan(8 << 20);
-    expect(most).toBeLessThan(5 << 20);
+    expect(stage.journal.endPosition).toBeGreaterThan(6 << 20);
+    expect(most).toBeLessThan(3 << 19);
     stage.start();
     expect(await stage.ids()).toEqual([]);
     expect(stage.deliveries.progress("g", "t").queues[0]).toMatchObject({ done: 250_000, next: 250_000 });

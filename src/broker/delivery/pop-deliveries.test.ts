@@ -503,3 +503,21 @@ describe("after a restart", () => {
     expect(() => stage.start(journal)).toThrow(/position 0: kind 99 .* newer version/);
   });
 });
+
+describe("a topic or a group that is deleted", () => {
+  it("is forgotten, also after a restart; one of the same name begins anew", async () => {
+    for (const group of ["g", "h"]) await stage.ids({ group });
+    await stage.send("old");
+    for (const group of ["g", "h"]) await stage.ack(await stage.pop({ group }), group);
+    const waiting = stage.poll();
+    await stage.time.now(stage.deliveries.forgetGroup("g"));
+    expect(await waiting).toEqual([]);
+    stage.start();
+    expect(await stage.ids({ group: "h" })).toEqual([]);
+    expect(await stage.ids({ group: "g" })).toEqual(["old"]);
+    await stage.time.now(stage.deliveries.forgetTopic("t"));
+    stage.start();
+    expect(stage.deliveries.consumedUpTo("t", 0)).toBeUndefined();
+    expect(await stage.ids({ group: "h" })).toEqual(["old"]);
+  });
+});

@@ -148,6 +148,7 @@ export class PopDeliveries implements Deliveries {
         throw error;
       }
     }
+    if (this.#line(group, topic) !== line) return "ok"; // forgotten meanwhile
     queue.done(offset);
     const durable = this.#journal.durable([{ kind: "done", queue: { group, topic, queueId }, offsets: [offset] }]);
     this.#serve(line);
@@ -168,11 +169,33 @@ export class PopDeliveries implements Deliveries {
     return lowest;
   }
 
+  /** The topic is no more: what groups have done with it is forgotten, and who waits for it is answered. */
+  async forgetTopic(topic: string): Promise<void> {
+    await this.#forget([...(this.#lines.get(topic)?.values() ?? [])]);
+  }
+
+  /** The group is no more; one of that name that comes later begins anew. */
+  async forgetGroup(group: string): Promise<void> {
+    await this.#forget([...this.#allLines()].filter(({ subscription }) => subscription.group === group));
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     this.#agenda.close();
     for (const line of this.#allLines()) for (const poll of line.polls) this.#finish(line, poll, []);
     await this.#journal.close();
+  }
+
+  async #forget(lines: readonly Line[]): Promise<void> {
+    this.#mustWork();
+    for (const line of lines) {
+      const { group, topic } = line.subscription;
+      for (const poll of line.polls) this.#finish(line, poll, []);
+      this.#lines.get(topic)!.delete(group);
+      this.#journal.book.forget(group, topic);
+    }
+    this.#journal.snapshot();
+    await this.#journal.durable([]);
   }
 
   #mustWork(): void {
@@ -268,6 +291,7 @@ export class PopDeliveries implements Deliveries {
 
   #giveBack(line: Line, deliveries: readonly Delivery[]): void {
     const { group, topic } = line.subscription;
+    if (this.#line(group, topic) !== line) return; // forgotten meanwhile
     for (const { message, handle } of deliveries) {
       const { queueId, queueOffset: offset } = message;
       // Its time may be over by now, and somebody else have it.

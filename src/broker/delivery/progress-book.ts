@@ -24,6 +24,10 @@ export class ProgressBook {
     return queues;
   }
 
+  forget(group: string, topic: string): void {
+    this.#topics.get(topic)?.delete(group);
+  }
+
   get subscriptions(): readonly { readonly group: string; readonly topic: string }[] {
     return [...this.#topics].flatMap(([topic, groups]) => [...groups.keys()].map((group) => ({ group, topic })));
   }

@@ -35,7 +35,7 @@ export type DeliveryLimits = {
    * messages of that queue wait until some of these are done.
    */
   readonly skippedMax: number;
-  /** About 250 bytes each. Who takes so many and acknowledges none gets no new ones from that queue until he does. */
+  /** 160 bytes each. Who takes so many and acknowledges none gets no new ones from that queue until he does. */
   readonly heldMax: number;
 };
 export const deliveryLimits: DeliveryLimits = { skippedMax: 10_000, heldMax: 100_000 };
