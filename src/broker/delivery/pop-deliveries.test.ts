@@ -195,6 +195,19 @@ describe("changing invisibility", () => {
   });
 });
 
+describe("an invisible duration that is none", () => {
+  it.each([-1, Number.NaN, Infinity, 2 ** 50])("%d is refused before anything is taken", async (invisibleMs) => {
+    await stage.send("m");
+    await expect(stage.poll({ invisibleMs })).rejects.toMatchObject({ status: 40000 });
+    const got = await stage.pop();
+    expect(got[0]?.attempt).toBe(1);
+    await expect(stage.deliveries.changeInvisible("g", "t", got[0]!.handle, invisibleMs)).rejects.toMatchObject({
+      status: 40000,
+    });
+    expect(await stage.ack(got)).toEqual(["ok"]);
+  });
+});
+
 describe("tags", () => {
   it("gives what is wanted, and is done with the rest without reading it", async () => {
     for (let i = 0; i < 100; i++) await stage.send(`${i}`, { tag: i % 10 === 3 ? "a" : i % 10 === 7 ? "b" : "c" });

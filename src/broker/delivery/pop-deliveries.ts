@@ -35,6 +35,8 @@ export type PopDeliveriesOptions = {
   readonly limits?: DeliveryLimits;
 };
 
+/** 35 years. What is longer, or no number, is a mistake, and has no room in a record. */
+const invisibleMsMax = 2 ** 40;
 /** When the dead-letter topic could not take a message. */
 const buryAgainMs = 1_000;
 
@@ -77,6 +79,7 @@ export class PopDeliveries implements Deliveries {
 
   async receive(request: ReceiveRequest, signal: AbortSignal): Promise<readonly Delivery[]> {
     this.#mustWork();
+    checkInvisible(request.invisibleMs);
     if (signal.aborted) return [];
     const line = this.#lineOrNew(request.group, request.topic);
     const deliveries = await this.#poll(line, request, signal);
@@ -112,6 +115,7 @@ export class PopDeliveries implements Deliveries {
 
   async changeInvisible(group: string, topic: string, text: string, invisibleMs: number): Promise<string | undefined> {
     this.#mustWork();
+    checkInvisible(invisibleMs);
     const line = this.#line(group, topic);
     const handle = readHandle(text);
     const now = this.#journal.now();
@@ -354,3 +358,11 @@ export class PopDeliveries implements Deliveries {
     for (const lines of this.#lines.values()) yield* lines.values();
   }
 }
+
+const checkInvisible = (invisibleMs: number): void => {
+  if (invisibleMs >= 0 && invisibleMs <= invisibleMsMax) return;
+  throw new BrokerError(
+    code.badRequest,
+    `the invisible duration is ${invisibleMs} ms; it must be 0 to ${invisibleMsMax}`,
+  );
+};
