@@ -6,7 +6,7 @@
  *   paid         canceled
  *   afterwards   canceled
  */
-import { EscapementClient } from "../src/sdk/client.ts"; // "escapement-client" in your own project
+import { EscapementClient } from "../src/sdk/client.ts"; // "escapement" in your own project
 
 const escapement = new EscapementClient({ url: process.env.ESCAPEMENT_URL ?? "http://127.0.0.1:7361" });
 

@@ -10,7 +10,7 @@ import { attemptsMaxDefault, type Catalog } from "./catalog.ts";
 import { withDeadLetterOrigin } from "./dead-letter.ts";
 import type { DelayRoom } from "./delay-room.port.ts";
 import type { Deliveries, Delivery, DeliveryRules, Progress, ReceiveRequest } from "./delivery/deliveries.port.ts";
-import { discardedTopic, halfTopic, transactionGroup } from "./names.ts";
+import { checkGroupName, checkTopicName, discardedTopic, halfTopic, transactionGroup } from "./names.ts";
 import { readRecallHandle, recallHandle } from "./recall-handle.ts";
 import type { MessageStore } from "./storage/message-store.port.ts";
 import { checksMax, Transactions } from "./transactions.ts";
@@ -116,6 +116,7 @@ export class LocalBroker implements Broker {
     const [first] = messages;
     if (first === undefined) throw new BrokerError(code.messageCorrupted, "there is no message in the request");
     const { type } = first;
+    checkTopicName(first.topic);
     const topic = this.#catalog.topic(first.topic);
     for (const message of messages) assertType(message, topic);
     if (messages.length > 1 && (type === "DELAY" || type === "TRANSACTION")) {
@@ -130,7 +131,9 @@ export class LocalBroker implements Broker {
     return messages.map(({ messageId }, i) => ({ messageId, queueOffset: queueOffset + i }));
   }
 
-  receive(request: ReceiveRequest, signal: AbortSignal): Promise<readonly Delivery[]> {
+  async receive(request: ReceiveRequest, signal: AbortSignal): Promise<readonly Delivery[]> {
+    if (request.topic !== discardedTopic) checkTopicName(request.topic);
+    checkGroupName(request.group);
     this.#catalog.topic(request.topic);
     this.#catalog.group(request.group);
     return this.#deliveries.receive(request, signal);

@@ -38,7 +38,12 @@ const takenAtOnce = 32;
 /** Ended transactions that are remembered; a check that is still on its way to a client is answered within seconds. */
 const endedMax = 10_000;
 
-type Half = { handle: string; message: BrokerMessage };
+type Half = {
+  handle: string;
+  readonly message: BrokerMessage;
+  /** Its end is being stored. Nobody else may end it meanwhile, and nobody is asked about it. */
+  isEnding: boolean;
+};
 
 export class Transactions {
   readonly #options: TransactionOptions;
@@ -84,20 +89,19 @@ export class Transactions {
   /** @throws BrokerError when there is no open transaction of that id, or its end could not be stored. */
   async end(transactionId: string, resolution: "commit" | "rollback"): Promise<void> {
     const half = this.#open.get(transactionId);
-    if (half === undefined) {
+    if (half === undefined || half.isEnding) {
       throw new BrokerError(
         code.internalServerError,
         "there is no such open transaction: it was ended already, or given up after too many checks",
       );
     }
-    // Nobody else may end it meanwhile.
-    this.#open.delete(transactionId);
+    half.isEnding = true;
     try {
       if (resolution === "commit") await this.#options.deliver(half.message);
-    } catch (error) {
-      this.#open.set(transactionId, half);
-      throw error;
+    } finally {
+      half.isEnding = false;
     }
+    this.#open.delete(transactionId);
     this.#remember(transactionId);
     await this.#done(half.handle);
   }
@@ -117,8 +121,13 @@ export class Transactions {
   #received({ message: stored, handle, attempt }: Delivery): void {
     const transactionId = idOf(stored.queueOffset, stored.messageId);
     if (this.#ended.has(transactionId)) return void this.#done(handle);
+    const known = this.#open.get(transactionId);
+    if (known?.isEnding) {
+      known.handle = handle;
+      return;
+    }
     const message = unwrap(stored.body);
-    this.#open.set(transactionId, { handle, message });
+    this.#open.set(transactionId, { handle, message, isEnding: false });
     this.#beginning.get(transactionId)?.();
     if (attempt === 1) return;
     const { queueId, queueOffset, storedAtMs } = stored;

@@ -127,7 +127,8 @@ export const createProtobufWriter = (initialBytes = 16_384): ProtobufWriter => {
       at = 0;
     },
     take() {
-      const taken = Buffer.from(buffer.subarray(0, at));
+      const taken = Buffer.allocUnsafe(at);
+      buffer.copy(taken, 0, 0, at);
       at = 0;
       if (buffer.length > scratchKeptBytesMax) buffer = Buffer.allocUnsafeSlow(initialBytes);
       return taken;

@@ -17,6 +17,8 @@ export type Behaviour = {
    * or last, because the real broker keeps one core busy from the first transaction on.
    */
   readonly phase?: "restart" | "transactions";
+  /** True when it takes far longer than the others, so that it had better begin first. */
+  readonly isLong?: boolean;
   /** True when it is part of the short pass over TLS. */
   readonly alsoOverTls?: boolean;
   run(stage: Stage): Promise<Facts>;

@@ -27,7 +27,9 @@ export const startEmbeddedTarget = async (folder: string): Promise<Target> => {
 
   const start = async (): Promise<ChildProcess> => {
     const log = openSync(logFile, "a");
-    const args = [cli, "broker", "--port", String(port), "--data", join(folder, "data")];
+    const flags = ["--port", String(port), "--data", join(folder, "data"), "--transaction-check-ms", "2000"];
+    // By default a topic comes into being by being used; RocketMQ behind its proxy never does that.
+    const args = [cli, "broker", ...flags, "--no-auto-create"];
     const child = spawn(process.execPath, args, { stdio: ["ignore", log, log] });
     closeSync(log);
     const endWithUs = () => child.kill("SIGKILL");

@@ -82,7 +82,7 @@ const runParticipant = async (
     shared ??= startSender();
     return shared;
   };
-  const waiting = [...behaviours];
+  const waiting = [...behaviours].sort((a, b) => Number(b.isLong ?? false) - Number(a.isLong ?? false));
   const results: Result[] = [];
   const worker = async (): Promise<void> => {
     for (let behaviour = waiting.shift(); behaviour !== undefined; behaviour = waiting.shift()) {

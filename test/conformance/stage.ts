@@ -105,16 +105,28 @@ export class ConsumerOnStage {
     return (messages as unknown[]).map(received);
   }
 
-  /** Polls until so many came or the time is over; what came is not acknowledged unless asked. */
+  /**
+   * Polls until so many came or the time is over; what came is not acknowledged unless asked. A poll that fails is
+   * followed by another, as a consumer would, and its error is only told when nothing came after it.
+   */
   async collect(count: number, options: { withinMs: number; invisibleMs?: number; max?: number; ack?: boolean }) {
     const { withinMs, invisibleMs = 30_000, max = 32, ack = false } = options;
     const endMs = Date.now() + withinMs;
     const all: Received[] = [];
+    let failed: unknown;
     while (all.length < count && Date.now() < endMs) {
-      const messages = await this.receive(Math.min(max, 32), invisibleMs);
-      all.push(...messages);
-      if (ack) await Promise.all(messages.map(({ handle }) => this.ack(handle)));
+      try {
+        const messages = await this.receive(max, invisibleMs);
+        failed = undefined;
+        all.push(...messages);
+        if (ack) await Promise.all(messages.map(({ handle }) => this.ack(handle)));
+      } catch (error) {
+        if (error instanceof NotOffered) throw error;
+        failed = error;
+        await pause(200);
+      }
     }
+    if (failed !== undefined) throw failed;
     return all;
   }
 

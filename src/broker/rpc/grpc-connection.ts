@@ -17,7 +17,7 @@ import type { Address } from "./requests.ts";
  */
 export type GrpcParts = {
   readonly service: MessagingService;
-  /** Bytes of requests that have begun to arrive, over all connections. */
+  /** Bytes of requests that arrive or are being worked on, over all connections. */
   readonly pending: { bytes: number };
   readonly timers: Timers;
   readonly log: Log;
@@ -27,7 +27,7 @@ export type GrpcParts = {
 const requestBytesMax = 8 * 1024 * 1024;
 /** What clients say on a telemetry stream is settings. */
 const telemetryBytesMax = 1024 * 1024;
-/** All requests that are arriving: above this the next one is told to come again. */
+/** All requests together: above this the next one is told to come again. */
 const pendingBytesMax = 256 * 1024 * 1024;
 /** A client that asks and asks on its telemetry stream and never reads. */
 const unreadBytesMax = 4 * 1024 * 1024;
@@ -48,6 +48,9 @@ const gatheredBytesMax = 64 * 1024;
 
 const grpc = { ok: "0", invalidArgument: "3", resourceExhausted: "8", unimplemented: "12", internal: "13" } as const;
 type GrpcStatus = (typeof grpc)[keyof typeof grpc];
+
+/** Said instead of an exception with a stack, which would cost more than the rest of the call's end. */
+const clientLeft = "the client left";
 
 const replyHeaders = { ":status": 200, "content-type": "application/grpc" };
 const flagBytes = 5;
@@ -138,23 +141,30 @@ const serveStream = (
   }
   if (name === method.telemetry) serveTelemetry(stream, caller, service);
   else if (name === method.receiveMessage) {
-    readRequest(stream, parts, (request) => void serveReceive(stream, request, caller, parts));
+    readRequest(stream, parts, (request) => serveReceive(stream, request, caller, parts));
   } else if (service.isUnary(name)) {
-    readRequest(stream, parts, (request) => {
-      void service.unary(name, request, caller).then((reply) => {
-        if (isGone(stream)) return;
-        open(stream);
-        stream.end(framed(reply));
-      });
+    readRequest(stream, parts, async (request) => {
+      const reply = await service.unary(name, request, caller);
+      if (isGone(stream)) return;
+      open(stream);
+      stream.end(framed(reply));
     });
   } else refuse(stream, grpc.unimplemented, `there is no method ${name}`);
 };
 
-/** A request is one message, and then the client's side of the stream ends. */
-const readRequest = (stream: ServerHttp2Stream, { pending }: GrpcParts, take: (request: Buffer) => void): void => {
+/**
+ * A request is one message, and then the client's side of the stream ends. It counts as pending until `take` is done
+ * with it, whether or not somebody still waits for the answer.
+ */
+const readRequest = (
+  stream: ServerHttp2Stream,
+  { pending, log }: GrpcParts,
+  take: (request: Buffer) => Promise<void>,
+): void => {
   const parts: Buffer[] = [];
   let bytes = 0;
   let refused = false;
+  let taken = false;
   const forget = () => {
     pending.bytes -= bytes;
     bytes = 0;
@@ -179,15 +189,22 @@ const readRequest = (stream: ServerHttp2Stream, { pending }: GrpcParts, take: (r
   stream.on("end", () => {
     if (refused) return;
     const whole = parts.length === 1 ? parts[0]! : Buffer.concat(parts);
-    forget();
     if (whole.length < flagBytes) return refuse(stream, grpc.invalidArgument, "there is no message in the call");
     if (whole[0] !== 0) return refuse(stream, grpc.unimplemented, "compressed messages are not supported");
     if (whole.readUInt32BE(1) !== whole.length - flagBytes) {
       return refuse(stream, grpc.invalidArgument, "the call must have exactly one message");
     }
-    take(whole.subarray(flagBytes));
+    taken = true;
+    void take(whole.subarray(flagBytes))
+      .catch((error: unknown) => {
+        log.error({ err: error }, "a call failed by a mistake in the broker");
+        if (!isGone(stream)) stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+      })
+      .finally(forget);
   });
-  stream.on("close", forget);
+  stream.on("close", () => {
+    if (!taken) forget();
+  });
 };
 
 const serveReceive = async (
@@ -199,25 +216,26 @@ const serveReceive = async (
   if (isGone(stream)) return;
   const gone = new AbortController();
   let timer: Timer | undefined;
+  let written = false;
   stream.on("close", () => {
     timer?.cancel();
-    gone.abort();
+    if (!written) gone.abort(clientLeft);
   });
   open(stream);
   let gathered: Buffer[] = [];
   let gatheredBytes = 0;
   const flush = () => {
-    if (gathered.length > 0) stream.write(gathered.length === 1 ? gathered[0]! : Buffer.concat(gathered));
+    if (gathered.length > 0) stream.write(framed(...gathered));
     gathered = [];
     gatheredBytes = 0;
   };
   await service.receive(request, caller, gone.signal, (reply) => {
-    const frame = framed(reply);
-    if (gatheredBytes + frame.length > gatheredBytesMax) flush();
-    gathered.push(frame);
-    gatheredBytes += frame.length;
+    if (gatheredBytes + reply.length > gatheredBytesMax) flush();
+    gathered.push(reply);
+    gatheredBytes += reply.length;
   });
-  if (gone.signal.aborted) return;
+  written = true;
+  if (isGone(stream)) return;
   timer = timers.after(unreadWaitMs, () => stream.close(constants.NGHTTP2_CANCEL));
   flush();
   stream.end();
@@ -256,12 +274,18 @@ const serveTelemetry = (stream: ServerHttp2Stream, caller: Caller, service: Mess
 /** What is written to such a stream throws. */
 const isGone = (stream: ServerHttp2Stream): boolean => stream.destroyed || stream.closed;
 
-const framed = (message: Buffer): Buffer => {
-  const frame = Buffer.allocUnsafe(flagBytes + message.length);
-  frame[0] = 0;
-  frame.writeUInt32BE(message.length, 1);
-  frame.set(message, flagBytes);
-  return frame;
+const framed = (...messages: readonly Buffer[]): Buffer => {
+  let bytes = 0;
+  for (const message of messages) bytes += flagBytes + message.length;
+  const frames = Buffer.allocUnsafe(bytes);
+  let at = 0;
+  for (const message of messages) {
+    frames[at] = 0;
+    frames.writeUInt32BE(message.length, at + 1);
+    frames.set(message, at + flagBytes);
+    at += flagBytes + message.length;
+  }
+  return frames;
 };
 
 /** Headers now, and when all is written the trailers that say that it went well. */

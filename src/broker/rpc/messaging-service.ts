@@ -146,7 +146,7 @@ export class MessagingService {
   /** Writes a status, the messages and a time; or a status only. Resolves when all is written or nobody listens. */
   async receive(request: Buffer, caller: Caller, signal: AbortSignal, write: (reply: Buffer) => void): Promise<void> {
     const poll = new AbortController();
-    const leave = () => poll.abort();
+    const leave = () => poll.abort(signal.reason);
     try {
       const clientId = checkedClientId(caller);
       const fields = readReceiveRequest(request);

@@ -6,6 +6,7 @@ import { BrokerError } from "../broker-error.ts";
 import type { BrokerMessage, StoredMessage } from "../broker-message.ts";
 import type { Files } from "../files/files.port.ts";
 import { ReadHandles } from "../files/read-handles.ts";
+import type { AppendLog } from "./append-log.port.ts";
 import { readCheckpoint, writeCheckpoint } from "./checkpoint.ts";
 import { decodeMessage, encodeMessage, encodeTopicDeleted, storedAtMsOf } from "./commit-record.ts";
 import { type ConsumeQueue, topicFolder } from "./consume-queue.ts";
@@ -31,12 +32,21 @@ export type CommitLogStoreOptions = {
   readonly timers: Timers;
   readonly log: Log;
   readonly entriesPerFile?: number;
+  readonly retention?: Retention;
+};
+
+export type Retention = {
+  readonly keepMs: number;
+  /** Of the commit log; the queues come on top of it, some 7 % with messages of 300 bytes. */
+  readonly keepBytes: number;
 };
 
 const logFolder = "commitlog";
 const segmentBytesDefault = 64 * 1024 * 1024;
 /** 6 MB to a file, as in RocketMQ. */
 const entriesPerFileDefault = 300_000;
+/** Three days, as RocketMQ keeps them, and what a development machine will not miss. */
+const retentionDefault: Retention = { keepMs: 3 * 86_400_000, keepBytes: 8 * 1024 ** 3 };
 const checkpointMs = 5_000;
 /** 100,000 messages of 300 bytes, which a start goes through in a tenth of a second. */
 const checkpointBytes = 32 * 1024 * 1024;
@@ -45,6 +55,7 @@ const queueIdMax = 0xffff;
 
 export class CommitLogStore implements MessageStore {
   readonly #options: CommitLogStoreOptions;
+  readonly #segmentBytes: number;
   readonly #commitLog: SegmentedLog;
   readonly #handles: ReadHandles;
   readonly #queues: QueueTable;
@@ -97,6 +108,7 @@ export class CommitLogStore implements MessageStore {
     checkpointPosition: number,
   ) {
     this.#options = options;
+    this.#segmentBytes = options.segmentBytes ?? segmentBytesDefault;
     this.#commitLog = commitLog;
     this.#handles = handles;
     this.#queues = queues;
@@ -178,16 +190,63 @@ export class CommitLogStore implements MessageStore {
     });
   }
 
+  /**
+   * Removes whole segments, the oldest first, until what is left is neither too much nor too old. Messages that a group
+   * has not consumed go too, and the log says how many; a disk has an end.
+   * @param consumedUpTo undefined: no group has ever read from that queue.
+   */
+  collect(nowMs: number, consumedUpTo: (topic: string, queueId: number) => number | undefined): Promise<void> {
+    return this.#keepHouse(async () => {
+      const { keepMs, keepBytes } = this.#options.retention ?? retentionDefault;
+      const position = this.#dropPosition(keepBytes, nowMs - keepMs);
+      if (position === this.#commitLog.firstPosition) return;
+      const unconsumed = new Map<string, number>();
+      for (const queue of this.#queues.all()) {
+        const first = queue.search((entry) => entry.position >= position);
+        const consumed = consumedUpTo(queue.topic, queue.queueId) ?? first;
+        const lost = first - Math.max(queue.first, consumed);
+        if (lost > 0) unconsumed.set(queue.topic, (unconsumed.get(queue.topic) ?? 0) + lost);
+        queue.first = first;
+      }
+      for (const [topic, messages] of unconsumed) {
+        this.#options.log.warn({ topic, messages }, "retention removes messages that a group has not consumed");
+      }
+      // First: when all messages of a queue go, the checkpoint alone knows its next offset. A disk that has no room for
+      // one gets some all the same: what lies before the last checkpoint may go.
+      const failure = await this.#checkpoint().catch((error: unknown) => error ?? "unknown");
+      await this.#commitLog.dropBefore(Math.min(position, this.#checkpointPosition));
+      if (failure !== undefined) throw failure;
+      for (const queue of this.#queues.all()) await queue.dropFiles();
+    });
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     this.#checkpointTimer?.cancel();
     try {
-      await this.#keepHouse(() => this.#checkpoint());
+      await this.#keepHouse(async () => {
+        if (this.#isDirty) await this.#checkpoint();
+      });
     } finally {
       await this.#commitLog.close();
       this.#handles.close();
     }
+  }
+
+  /** Where the log would begin after retention: the start of a segment, at most of the one that is written to. */
+  #dropPosition(keepBytes: number, keepFromMs: number): number {
+    const end = this.#enteredPosition;
+    let position = this.#commitLog.firstPosition;
+    for (let next = position + this.#segmentBytes; next <= end; next += this.#segmentBytes) {
+      if (end - position <= keepBytes && !isOlder(this.#commitLog, next, keepFromMs)) break;
+      position = next;
+    }
+    return position;
+  }
+
+  get #isDirty(): boolean {
+    return this.#enteredPosition > this.#checkpointPosition || [...this.#queues.all()].some(({ isDirty }) => isDirty);
   }
 
   #entered(position: number): void {
@@ -227,7 +286,6 @@ export class CommitLogStore implements MessageStore {
     const position = this.#enteredPosition;
     // Those of a topic whose deletion may yet be refused too; the news of it stands behind this position.
     const all = [...this.#queues.all(), ...[...this.#deleting.values()].flat()];
-    if (position === this.#checkpointPosition && !all.some(({ isDirty }) => isDirty)) return;
     const queues = all.map(({ topic, queueId, first, next }) => ({ topic, queueId, first, next }));
     // The log first: an entry on the disk must not point to a message that is not.
     await this.#commitLog.sync();
@@ -242,6 +300,12 @@ export class CommitLogStore implements MessageStore {
     return done;
   }
 }
+
+/** Whether all that stands before a position is older: what stands first after it is. */
+const isOlder = (log: AppendLog, position: number, thanMs: number): boolean => {
+  for (const { record } of log.scan(position)) return storedAtMsOf(record) < thanMs;
+  return false;
+};
 
 /** What the proxy lets through as a name, and what is one file name everywhere. */
 const isTopicName = (topic: string): boolean => /^[%|\w-]{1,240}$/.test(topic);

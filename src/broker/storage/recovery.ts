@@ -75,14 +75,13 @@ const enterRecords = async ({ log, commitLog, queues }: Recovery, from: number):
       deleted.add(topic);
       continue;
     }
-    const queue = queues.getOrCreate(topic, queueIdOf(record));
+    const queueId = queueIdOf(record);
     const offset = queueOffsetOf(record);
+    let queue = queues.getOrCreate(topic, queueId);
     if (offset < queue.next) {
-      log.error(
-        { topic, queueId: queue.queueId, offset, position },
-        "an offset stands twice in the log; the first counts",
-      );
-      continue;
+      // Offsets go back only when the topic is deleted, and the record of that must have been damaged.
+      log.error({ topic, queueId, offset, position }, "an offset stands twice in the log: the later one counts");
+      queue = queues.create(topic, queueId, { first: offset, next: offset });
     }
     queue.skipTo(offset, position);
     queue.push(position, record.length, tagHash(tagOf(record)));

@@ -92,6 +92,8 @@ export class SegmentedLog implements AppendLog {
     }
     const last = segments.at(-1);
     if (last === undefined) return new SegmentedLog(options, [], undefined, 0);
+    // The last process may have made the segment and not come further; nor must it vanish.
+    await files.syncFolder(folder);
     const start = last * segmentBytes;
     const file = files.open(segmentPath(options, last), "create")!;
     const known = (options.knownPosition ?? 0) - start;
@@ -103,6 +105,7 @@ export class SegmentedLog implements AppendLog {
       if (found.kind === "sealed") isSealed = true;
     }
     if (isSealed) {
+      await writeAgain(file, from, file.sizeBytes);
       file.close();
       return new SegmentedLog(options, segments, undefined, start + segmentBytes);
     }
@@ -110,8 +113,7 @@ export class SegmentedLog implements AppendLog {
       log.warn({ folder, position: end, bytes: file.sizeBytes - (end - start) }, "cut off an unfinished write");
       await file.truncate(end - start);
     }
-    // The last process may have written without a sync, and what is read from here on must not vanish again.
-    await file.sync();
+    await writeAgain(file, from, end - start);
     return new SegmentedLog(options, segments, { number: last, file }, end);
   }
 
@@ -370,6 +372,20 @@ export class SegmentedLog implements AppendLog {
     );
   }
 }
+
+/**
+ * What the last process wrote without a sync must not vanish any more once it was read. And a sync that failed may have
+ * left bytes that can be read, that the system takes for written and that are not on the disk: only written once more
+ * they get there.
+ */
+const writeAgain = async (file: OpenFile, from: number, to: number): Promise<void> => {
+  for (let at = from; at < to; at += groupBytesMax) {
+    const bytes = Buffer.allocUnsafeSlow(Math.min(groupBytesMax, to - at));
+    file.read(bytes, at);
+    await file.write(bytes, at);
+  }
+  await file.sync();
+};
 
 const segmentPath = ({ folder, segmentBytes }: SegmentedLogOptions, number: number): string =>
   `${folder}/${String(number * segmentBytes).padStart(20, "0")}.log`;

@@ -18,6 +18,9 @@ export type FakeBroker = Broker & {
   readonly sent: BrokerMessage[];
   /** Asks a producer about all open transactions now; how many were asked. */
   checkNow(): number;
+  heldCount(topic: string): { readonly visible: number; readonly out: number };
+  /** Receive calls that wait. */
+  waiting(): number;
 };
 
 export const createFakeBroker = (clock: Clock, timers: Timers): FakeBroker => {
@@ -72,6 +75,12 @@ export const createFakeBroker = (clock: Clock, timers: Timers): FakeBroker => {
   const broker: FakeBroker = {
     sent,
     checkNow: () => [...open].filter(([id, message]) => ask(message, id)).length,
+    waiting: () => wakes.size,
+    heldCount(topic) {
+      const nowMs = clock.nowMs();
+      const visible = heldOf(topic).filter(({ visibleAtMs }) => visibleAtMs <= nowMs).length;
+      return { visible, out: heldOf(topic).length - visible };
+    },
     topic(name) {
       checkTopicName(name);
       const topic = topics.get(name) ?? { name, type: "MIXED", queues: 2 };
