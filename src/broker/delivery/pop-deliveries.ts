@@ -173,12 +173,10 @@ export class PopDeliveries implements Deliveries {
     return lowest;
   }
 
-  /** The topic is no more: what groups have done with it is forgotten, and who waits for it is answered. */
   async forgetTopic(topic: string): Promise<void> {
     await this.#forget([...(this.#lines.get(topic)?.values() ?? [])]);
   }
 
-  /** The group is no more; one of that name that comes later begins anew. */
   async forgetGroup(group: string): Promise<void> {
     await this.#forget([...this.#allLines()].filter(({ subscription }) => subscription.group === group));
   }
@@ -190,6 +188,7 @@ export class PopDeliveries implements Deliveries {
     await this.#journal.close();
   }
 
+  /** Who waits is answered with nothing. */
   async #forget(lines: readonly Line[]): Promise<void> {
     this.#mustWork();
     for (const line of lines) {
