@@ -65,4 +65,5 @@ it("kill -9 under load on a real disk: nothing sent is lost, nothing acknowledge
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-});
+  // Seven starts of a process, on a machine that may be busy with other tests.
+}, 120_000);
