@@ -70,10 +70,14 @@ describe("dead letters", () => {
         stored = resolve;
       });
     await stage.ids();
-    const closed = stage.deliveries.close();
-    await stage.time.pass(0);
+    let hasStopped = false;
+    const stopped = stage.deliveries.close().then(() => {
+      hasStopped = true;
+    });
+    await stage.time.pass(1_000);
+    expect(hasStopped).toBe(false);
     stored();
-    await closed;
+    await stopped;
     stage.start();
     expect(await stage.ids()).toEqual([]);
     expect(stage.buried).toHaveLength(1);
