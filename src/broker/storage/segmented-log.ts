@@ -70,7 +70,7 @@ export class SegmentedLog implements AppendLog {
   #active: { readonly number: number; readonly file: OpenFile } | undefined;
   #waiting: Waiting[] = [];
   #waitingBytes = 0;
-  #group = Buffer.allocUnsafeSlow(256 * 1024);
+  #group = Buffer.allocUnsafeSlow(64 * 1024);
   #writer: Promise<void> | undefined;
   #syncing: Promise<void> = Promise.resolve();
   #syncTimer: Timer | undefined;
