@@ -15,7 +15,7 @@ import type { TopicSource } from "./ingest/topic-source.port.ts";
 import { EscapementError } from "./message/errors.ts";
 import type { DurationMs } from "./message/time.ts";
 import { formatInstant } from "./message/time.ts";
-import { CheckedClock, type MachineClock } from "./runtime/clock.ts";
+import { CheckedClock, clockToleranceMs, type MachineClock } from "./runtime/clock.ts";
 import { Health } from "./runtime/health.ts";
 import type { Log } from "./runtime/log.ts";
 import { Loop } from "./runtime/loop.ts";
@@ -226,7 +226,9 @@ export class Service implements Overview {
     await Promise.all(sources.map((source) => source.close()));
     const drained = this.#keeper.handOverAll().then(() => true);
     // The keeper runs on meanwhile and keeps the leases, the ticker too: claims that come back are given back by it.
-    const inTime = await Promise.race([drained, sleep(timers, drainMaxMs).then(() => false)]);
+    const waiting = new AbortController();
+    const inTime = await Promise.race([drained, sleep(timers, drainMaxMs, waiting.signal).then(() => false)]);
+    waiting.abort(); // A timer left behind would hold the process that stopped a broker of ours.
     if (!inTime)
       log.warn(
         { out: this.#dispatcher.out },
@@ -303,6 +305,12 @@ export class Service implements Overview {
     }
   }
 
+  /** Whoever set this machine's clock, or let it sleep, has moved every delay with it. */
+  #logStep(steppedMs: number): void {
+    if (Math.abs(steppedMs) <= clockToleranceMs) return;
+    this.#parts.log.warn({ steppedMs: Math.round(steppedMs) }, "this machine's clock was set, or it slept");
+  }
+
   async #check(): Promise<number> {
     const clock = this.#clock;
     if (clock.monotonicMs() >= this.#rotateAtMs) {
@@ -311,7 +319,8 @@ export class Service implements Overview {
     }
     try {
       const check = await this.#parts.store.check();
-      clock.observe(check.timeMs, check.roundTripMs);
+      if (check.timeMs !== undefined) clock.observe(check.timeMs, check.roundTripMs);
+      else this.#logStep(clock.follow());
       if (this.#incarnation !== undefined && this.#incarnation !== check.incarnation) {
         this.#parts.log.warn({}, "the store started again or another server took its place: taking all shards anew");
         void this.#keeper.startOver().then(() => this.#loops.keeper.wake());

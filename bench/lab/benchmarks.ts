@@ -8,6 +8,7 @@ export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benc
   pure: () => import("../pure.bench.ts"),
   wheel: () => import("./wheel.ts"),
   store: () => import("./store.ts"),
+  sqlite: () => import("../sqlite.bench.ts"),
   "rocketmq-send": () => import("./rocketmq-send.ts"),
   dispatch: () => import("../dispatch.bench.ts"),
   "end-to-end": () => import("../end-to-end.bench.ts"),
@@ -22,4 +23,4 @@ export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benc
 };
 
 /** Those that can run before there is a broker. */
-export const withoutBroker: ReadonlySet<string> = new Set(["pure", "wheel", "store"]);
+export const withoutBroker: ReadonlySet<string> = new Set(["pure", "wheel", "store", "sqlite"]);

@@ -21,8 +21,8 @@ export interface Broker {
   /** The group as settings need it; created on first use where that is allowed. */
   group(name: string): GroupInfo;
 
-  createTopic(topic: { readonly name: string; readonly type: TopicType; readonly queues: number }): void;
-  createGroup(group: { readonly name: string; readonly attemptsMax: number; readonly orderly: boolean }): void;
+  createTopic(topic: TopicInfo): Promise<void>;
+  createGroup(group: GroupInfo): Promise<void>;
   deleteTopic(name: string): Promise<void>;
   deleteGroup(name: string): Promise<void>;
   topics(): readonly TopicInfo[];

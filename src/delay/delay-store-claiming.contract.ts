@@ -332,10 +332,12 @@ export const delayStoreClaimingContract = (factory: DelayStoreFactory): void => 
     });
 
     describe("its own health", () => {
-      it("says its time, its round trip and what is wrong", async () => {
+      it("says its time if it has one, its round trip and what is wrong", async () => {
         const check = await hands.store.check();
-        expect(Number.isSafeInteger(check.timeMs)).toBe(true);
-        expect(check.timeMs).toBeGreaterThan(1_600_000_000_000);
+        if ("timeMs" in check) {
+          expect(Number.isSafeInteger(check.timeMs)).toBe(true);
+          expect(check.timeMs).toBeGreaterThan(1_600_000_000_000);
+        }
         expect(check.incarnation).toBe((await hands.store.check()).incarnation);
         expect(check.roundTripMs).toBeGreaterThanOrEqual(0);
         expect(check.problems).toEqual([]);

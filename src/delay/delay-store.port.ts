@@ -99,7 +99,7 @@ export interface DelayStore {
 
   // --- its own health -----------------------------------------------------------------------------------------
 
-  /** The store's clock, its round trip, and what is wrong with its durability settings (empty when all is well). */
+  /** The store's clock where it has one, its round trip, and what is wrong with its durability settings (empty when all is well). */
   check(): Promise<StoreCheck>;
 
   close(): Promise<void>;
@@ -238,7 +238,8 @@ export type StoreCheck = {
    * has become the primary.
    */
   readonly incarnation: string;
-  readonly timeMs: EpochMs;
+  /** The store's own clock. Absent: it has none but this machine's, so it cannot contradict it. */
+  readonly timeMs?: EpochMs;
   readonly roundTripMs: number;
   /** Sentences for the operator, such as `appendfsync is everysec, must be always`. Not empty: accepting must stop. */
   readonly problems: readonly string[];

@@ -137,6 +137,20 @@ export const encodeReason = ({ code, detail }: DeadReason): Buffer => {
 /** The number of the lane a record belongs to. */
 export const laneOfRecord = (source: Buffer, start: number): number => source.readUInt32BE(start + 8);
 
+/** Due and length of the body of a record, without reading the rest. */
+export const outlineOf = (source: Buffer): { readonly dueMs: EpochMs; readonly bodyBytes: number } => {
+  const flags = source[0]!;
+  let at = fixedBytes;
+  if ((flags & flag.attempt) !== 0) at += 2;
+  if ((flags & flag.deliverAt) !== 0) at += 6;
+  if ((flags & flag.expireAt) !== 0) at += 6;
+  if ((flags & flag.group) !== 0) at += 22;
+  if ((flags & flag.dead) !== 0) at += 8 + source.readUInt16BE(at + 6);
+  if ((flags & flag.envelope) !== 0) at += 2 + source.readUInt16BE(at);
+  if ((flags & flag.properties) !== 0) at += 2 + source.readUInt16BE(at);
+  return { dueMs: readTime(source, 2), bodyBytes: source.length - at };
+};
+
 /**
  * Reads a record. The body is a view into `source`. `namesOf` is asked for tenant and topic where they are not
  * inline.

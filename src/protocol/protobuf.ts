@@ -26,6 +26,11 @@ export type ProtobufWriter = {
   /** Empty text is the default of proto3 and is left out. */
   text(field: number, value: string): void;
   bytes(field: number, value: Uint8Array): void;
+  /** Like `number`, but written when it is zero, too: for fields that tell "zero" from "absent". */
+  explicit(field: number, value: number): void;
+  float(field: number, value: number): void;
+  /** Whole fields that have been written elsewhere, tags included. */
+  raw(fields: Uint8Array): void;
   /** Opens a nested message; hand the result to `end`. */
   begin(field: number): number;
   end(position: number): void;
@@ -94,6 +99,21 @@ export const createProtobufWriter = (initialBytes = 16_384): ProtobufWriter => {
       buffer.set(value, at);
       at += value.length;
     },
+    explicit(field, value) {
+      ensure(16);
+      varint(field * 8 + wireVarint);
+      varint(value);
+    },
+    float(field, value) {
+      ensure(16);
+      varint(field * 8 + wireFixed32);
+      at = buffer.writeFloatLE(value, at);
+    },
+    raw(fields) {
+      ensure(fields.length);
+      buffer.set(fields, at);
+      at += fields.length;
+    },
     begin(field) {
       ensure(16);
       varint(field * 8 + wireBytes);
@@ -107,7 +127,8 @@ export const createProtobufWriter = (initialBytes = 16_384): ProtobufWriter => {
       at = 0;
     },
     take() {
-      const taken = Buffer.from(buffer.subarray(0, at));
+      const taken = Buffer.allocUnsafe(at);
+      buffer.copy(taken, 0, 0, at);
       at = 0;
       if (buffer.length > scratchKeptBytesMax) buffer = Buffer.allocUnsafeSlow(initialBytes);
       return taken;
@@ -122,6 +143,9 @@ export const createProtobufWriter = (initialBytes = 16_384): ProtobufWriter => {
 export type ProtobufReader = {
   next(): boolean;
   readonly field: number;
+  /** Where the field begins in the input, its tag included; `at` is where it ends once it has been read. */
+  readonly fieldFrom: number;
+  readonly at: number;
   number(): number;
   /** A repeated number, packed into one field or not. */
   numbers(take: (value: number) => void): void;
@@ -131,84 +155,109 @@ export type ProtobufReader = {
   message(): ProtobufReader;
 };
 
-export const readProtobuf = (input: Buffer): ProtobufReader => {
-  let at = 0;
-  let field = 0;
-  let wire = wireVarint;
-  let pending = false; // the value of `field` has not been read yet
+export const readProtobuf = (input: Buffer): ProtobufReader => new Reader(input, 0, input.length);
 
-  const varint = (): number => {
+/** A class and not a closure: a broker makes several of these for every message. A nested one shares the input. */
+class Reader implements ProtobufReader {
+  readonly #input: Buffer;
+  readonly #end: number;
+  #wire = wireVarint;
+  #pending = false; // the value of `field` has not been read yet
+  at: number;
+  field = 0;
+  fieldFrom = 0;
+
+  constructor(input: Buffer, from: number, end: number) {
+    this.#input = input;
+    this.at = from;
+    this.#end = end;
+  }
+
+  next(): boolean {
+    if (this.#pending) this.#skip();
+    if (this.at >= this.#end) return false;
+    this.fieldFrom = this.at;
+    const tag = this.#varint();
+    this.field = Math.floor(tag / 8);
+    this.#wire = tag % 8;
+    this.#pending = true;
+    return true;
+  }
+
+  number(): number {
+    this.#expectWire(wireVarint);
+    return this.#varint();
+  }
+
+  numbers(take: (value: number) => void): void {
+    if (this.#wire === wireVarint) {
+      take(this.number());
+      return;
+    }
+    this.#expectWire(wireBytes);
+    const end = this.#fieldEnd();
+    while (this.at < end) take(this.#varint());
+  }
+
+  text(): string {
+    this.#expectWire(wireBytes);
+    const end = this.#fieldEnd();
+    const text = this.#input.toString("utf8", this.at, end);
+    this.at = end;
+    return text;
+  }
+
+  bytes(): Buffer {
+    this.#expectWire(wireBytes);
+    const end = this.#fieldEnd();
+    const bytes = this.#input.subarray(this.at, end);
+    this.at = end;
+    return bytes;
+  }
+
+  message(): ProtobufReader {
+    this.#expectWire(wireBytes);
+    const end = this.#fieldEnd();
+    const nested = new Reader(this.#input, this.at, end);
+    this.at = end;
+    return nested;
+  }
+
+  #varint(): number {
     let value = 0;
     let factor = 1;
     for (let i = 0; i < 10; i++) {
-      const byte = input[at++];
-      if (byte === undefined) throw new RangeError("protobuf input ends within a number");
-      // Above 2^53 only negative numbers appear (as ten bytes); RocketMQ's status codes and sizes are never negative.
+      if (this.at >= this.#end) throw new RangeError("protobuf input ends within a number");
+      const byte = this.#input[this.at++]!;
+      // Above 2^53 only negative numbers appear (as ten bytes), which come out as something near 2^64.
       value += (byte & 0x7f) * factor;
       if (byte < 0x80) return value;
       factor *= 128;
     }
     throw new RangeError("protobuf number is longer than ten bytes");
-  };
+  }
 
-  const slice = (): Buffer => {
-    const length = varint();
-    if (at + length > input.length) throw new RangeError("protobuf input ends within a field");
-    const from = at;
-    at += length;
-    return input.subarray(from, at);
-  };
+  #fieldEnd(): number {
+    const length = this.#varint();
+    const end = this.at + length;
+    if (end > this.#end) throw new RangeError("protobuf input ends within a field");
+    return end;
+  }
 
-  const expectWire = (expected: number): void => {
-    if (wire !== expected) throw new RangeError(`protobuf field ${field} has wire type ${wire}, expected ${expected}`);
-    pending = false;
-  };
+  #expectWire(expected: number): void {
+    if (this.#wire !== expected) {
+      throw new RangeError(`protobuf field ${this.field} has wire type ${this.#wire}, expected ${expected}`);
+    }
+    this.#pending = false;
+  }
 
-  const skip = (): void => {
-    pending = false;
-    if (wire === wireVarint) varint();
-    else if (wire === wireBytes) slice();
-    else if (wire === wireFixed64) at += 8;
-    else if (wire === wireFixed32) at += 4;
-    else throw new RangeError(`protobuf wire type ${wire} is not supported`);
-    if (at > input.length) throw new RangeError("protobuf input ends within a field");
-  };
-
-  return {
-    get field() {
-      return field;
-    },
-    next() {
-      if (pending) skip();
-      if (at >= input.length) return false;
-      const tag = varint();
-      field = Math.floor(tag / 8);
-      wire = tag % 8;
-      pending = true;
-      return true;
-    },
-    number() {
-      expectWire(wireVarint);
-      return varint();
-    },
-    numbers(take) {
-      if (wire === wireVarint) return take(this.number());
-      expectWire(wireBytes);
-      const end = varint() + at;
-      if (end > input.length) throw new RangeError("protobuf input ends within a field");
-      while (at < end) take(varint());
-    },
-    text() {
-      expectWire(wireBytes);
-      return slice().toString("utf8");
-    },
-    bytes() {
-      expectWire(wireBytes);
-      return slice();
-    },
-    message() {
-      expectWire(wireBytes);
-      return readProtobuf(slice());
-    },
-  };
-};
+  #skip(): void {
+    this.#pending = false;
+    if (this.#wire === wireVarint) this.#varint();
+    else if (this.#wire === wireBytes) this.at = this.#fieldEnd();
+    else if (this.#wire === wireFixed64) this.at += 8;
+    else if (this.#wire === wireFixed32) this.at += 4;
+    else throw new RangeError(`protobuf wire type ${this.#wire} is not supported`);
+    if (this.at > this.#end) throw new RangeError("protobuf input ends within a field");
+  }
+}

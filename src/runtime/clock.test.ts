@@ -30,6 +30,21 @@ describe("the checked clock", () => {
     expect(clock.trusted).toBe(true);
   });
 
+  it("without another clock it follows the machine's, and says by how much that was set", () => {
+    expect(clock.follow()).toBe(0);
+    expect([clock.trusted, clock.everTrusted]).toEqual([true, true]);
+    passedMs += 1_000;
+    expect(clock.follow()).toBe(0);
+    wallOffsetMs = 3_600_000;
+    passedMs += 400;
+    expect(aheadMs()).toBe(0);
+    expect(clock.follow()).toBe(3_600_000);
+    expect(aheadMs()).toBe(3_600_000);
+    wallOffsetMs = -50;
+    expect(clock.follow()).toBe(-3_600_050);
+    expect(aheadMs()).toBe(-50);
+  });
+
   it("goes on evenly when the wall clock is set, and nothing is sent until both agree again", () => {
     ask();
     wallOffsetMs = 3_600_000;

@@ -79,6 +79,20 @@ export class CheckedClock implements Clock {
     return this.#skewMs;
   }
 
+  /**
+   * Where there is no other clock: the machine's wall clock is the time of day, and whoever sets it sets ours. Nothing
+   * can be held against it, since a machine that slept looks the same as one whose clock was set forward. Answers by
+   * how many milliseconds it was set since the last look, as the monotonic clock sees it, so that it can be said.
+   */
+  follow(): number {
+    const steppedMs = this.#machine.wallMs() - this.nowMs();
+    this.#anchorWallMs = this.#machine.wallMs();
+    this.#anchorMonotonicMs = this.#machine.monotonicMs();
+    this.#problem = undefined;
+    this.#everTrusted = true;
+    return steppedMs;
+  }
+
   /** Takes the reading of another clock; `roundTripMs` is how long asking took, so the reading is that old at most. */
   observe(referenceMs: number, roundTripMs: number): void {
     const monotonicMs = this.#machine.monotonicMs();

@@ -37,6 +37,7 @@ export class Cluster {
   readonly #broker: Broker;
   readonly #ingest: IngestTopic;
   readonly #topics = new Set<string>();
+  readonly #beforeStart: (() => void) | undefined;
 
   constructor(parts: {
     world: World;
@@ -45,7 +46,9 @@ export class Cluster {
     server: StoreServer;
     broker: Broker;
     ingest: IngestTopic;
+    beforeStart?: (() => void) | undefined;
   }) {
+    this.#beforeStart = parts.beforeStart;
     this.#world = parts.world;
     this.#ledger = parts.ledger;
     this.#options = parts.options;
@@ -71,6 +74,7 @@ export class Cluster {
 
   start(machine: Machine): void {
     const world = this.#world;
+    this.#beforeStart?.();
     const node = new SimNode(world, `${machine.name}${++machine.lives}`, machine.wall);
     const connection = new StoreConnection(
       this.#server,

@@ -25,9 +25,13 @@ export type SimRun = {
   readonly simulatedMs: number;
 };
 
-/** Patches of the world for planted bugs. */
+/** Changes of the world: for planted bugs, and for another store. */
 export type Plant = {
   readonly makeStore?: StoreMaker;
+  /** A process is about to start. */
+  readonly beforeStart?: () => void;
+  /** Another world than the seed's own. */
+  readonly options?: (options: SimOptions) => SimOptions;
   /** Changes whatever it likes, and gives back how to undo it. */
   readonly patch?: () => () => void;
 };
@@ -37,7 +41,7 @@ const settleInMs = 1_000;
 const slackMs = 9_000;
 
 export const simulate = async (seed: number, plant: Plant = {}): Promise<SimRun> => {
-  const options = optionsOf(seed);
+  const options = plant.options?.(optionsOf(seed)) ?? optionsOf(seed);
   const undo = plant.patch?.();
   const rejections: unknown[] = [];
   const others = process.listeners("unhandledRejection");
@@ -59,7 +63,7 @@ const simulateWith = async (options: SimOptions, plant: Plant, rejections: reado
   const server = new StoreServer(world, ledger, options.shards, plant.makeStore);
   const broker = new Broker(world, ledger);
   const ingest = new IngestTopic(broker);
-  const cluster = new Cluster({ world, ledger, options, server, broker, ingest });
+  const cluster = new Cluster({ world, ledger, options, server, broker, ingest, beforeStart: plant.beforeStart });
   const clients = new Clients({ world, ledger, options, cluster, ingest });
   const storm = new Storm({ world, ledger, options, cluster, server, broker, ingest, clients });
 

@@ -1,25 +1,22 @@
-import type {
-  ChangeResult,
-  DeadReason,
-  OnConflict,
-  Reschedule,
-  ScheduleItem,
-  ScheduleResult,
-} from "../../delay/delay-store.port.ts";
+import type { ChangeResult, DeadReason, OnConflict, ScheduleResult } from "../../delay/delay-store.port.ts";
 import { EscapementError } from "../../message/errors.ts";
-import { idToBytes, laneOf, type MessageId } from "../../message/id.ts";
+import { idToBytes, type MessageId } from "../../message/id.ts";
 import type { DelayedMessage } from "../../message/message.ts";
 import { nextState } from "../../message/state.ts";
 import type { EpochMs } from "../../message/time.ts";
 import { type Entry, move } from "./entry-table.ts";
 import { type Call, factsOf, type Ledger } from "./ledger.ts";
-import { encodeRecord } from "./record-table.ts";
-import { groupOf } from "./waiting-room.ts";
+import { readMessage } from "./packing.ts";
+import { asBuffer, encodeRecord } from "./record-table.ts";
+import type { Answers, PlainReschedule } from "./requests.ts";
 
 /** What anyone may do to messages: the verbs of the port, each inside a transaction that someone else holds. */
 
-export const schedule = (ledger: Ledger, call: Call, items: readonly Accepted[]): ScheduleResult[] =>
-  items.map((item) => scheduleOne(ledger, call, item));
+/** Undefined when all of them were new. */
+export const schedule = (ledger: Ledger, call: Call, items: readonly Accepted[]): Answers["schedule"] => {
+  const results = items.map((item) => scheduleOne(ledger, call, item));
+  return results.every(({ outcome }) => outcome === "scheduled") ? undefined : results;
+};
 
 const scheduleOne = (ledger: Ledger, call: Call, item: Accepted): ScheduleResult => {
   const { onConflict, wakeUntilMs } = item;
@@ -29,7 +26,7 @@ const scheduleOne = (ledger: Ledger, call: Call, item: Accepted): ScheduleResult
   if (entry === undefined) {
     const added = newEntry(ledger, call, item);
     entries.add(added, onConflict !== undefined);
-    wakeRisen(ledger, call, added, enter(ledger, call, added, item.topic), wakeUntilMs);
+    wakeRisen(ledger, call, added, enter(ledger, call, added), wakeUntilMs);
     return { outcome: "scheduled", ...factsOf(added) };
   }
   if (onConflict !== "replace") return { outcome: "kept", ...factsOf(entry) };
@@ -57,7 +54,7 @@ const scheduleOne = (ledger: Ledger, call: Call, item: Accepted): ScheduleResult
   entry.expireAtMs = item.expireAtMs;
   entry.group = item.group;
   entries.save(entry);
-  wakeRisen(ledger, call, entry, enter(ledger, call, entry, item.topic), wakeUntilMs);
+  wakeRisen(ledger, call, entry, enter(ledger, call, entry), wakeUntilMs);
   wakeNext(ledger, call, next);
   return { outcome: "replaced", ...factsOf(entry) };
 };
@@ -65,19 +62,20 @@ const scheduleOne = (ledger: Ledger, call: Call, item: Accepted): ScheduleResult
 export const bury = (
   ledger: Ledger,
   call: Call,
-  items: readonly { readonly accepted: Accepted; readonly reason: DeadReason }[],
+  items: readonly Accepted[],
+  reasons: readonly DeadReason[],
   nowMs: EpochMs,
 ): void => {
-  for (const { accepted, reason } of items) {
-    if (ledger.entries.find(call.shard, accepted.id) !== undefined) continue; // buried already: the call was repeated
+  items.forEach((accepted, i) => {
+    if (ledger.entries.find(call.shard, accepted.id) !== undefined) return; // buried already: the call was repeated
     const entry = newEntry(ledger, call, accepted);
     entry.state = "dead";
     entry.attempt = accepted.attempt;
     entry.group = undefined;
     entry.endedAtMs = nowMs;
     ledger.entries.add(entry, true);
-    ledger.dead.add(entry, reason);
-  }
+    ledger.dead.add(entry, reasons[i]!);
+  });
 };
 
 export const cancel = (ledger: Ledger, call: Call, ids: readonly MessageId[], nowMs: EpochMs): ChangeResult[] =>
@@ -90,17 +88,17 @@ export const cancel = (ledger: Ledger, call: Call, ids: readonly MessageId[], no
     return { outcome: "done", ...factsOf(entry) };
   });
 
-export const reschedule = (ledger: Ledger, call: Call, changes: readonly Reschedule[]): ChangeResult[] =>
+export const reschedule = (ledger: Ledger, call: Call, changes: readonly PlainReschedule[]): ChangeResult[] =>
   changes.map((change) => {
     const { entries, records, room } = ledger;
     const entry = entries.find(call.shard, idToBytes(change.id));
     if (entry === undefined) return { outcome: "not_found" };
     if (nextState(entry.state, "reschedule") === undefined) return { outcome: "too_late", ...factsOf(entry) };
-    const contents = records.read(entry.seq, entry.id);
-    if (contents === undefined) {
+    const record = records.read(entry.seq, entry.id);
+    if (record === undefined) {
       throw new EscapementError("store_refusing", `the record of ${change.id} is damaged; cancel it, or replace it.`);
     }
-    const message = changed(contents.message, change);
+    const message = changed(readMessage(record, 0, record.length, asBuffer(entry.id), 0, 0), change);
     // Leaving and entering again is what puts it in its new place, among the due and in its group.
     const next = room.leave(entry);
     call.count(entry.lane, -1);
@@ -109,18 +107,17 @@ export const reschedule = (ledger: Ledger, call: Call, changes: readonly Resched
     entry.dueMs = message.deliverAtMs;
     entry.expireAtMs = message.expireAtMs;
     entries.save(entry);
-    wakeRisen(ledger, call, entry, enter(ledger, call, entry, message.topic), change.wakeUntilMs);
+    wakeRisen(ledger, call, entry, enter(ledger, call, entry), change.wakeUntilMs);
     wakeNext(ledger, call, next);
     const waiting = room.isClaimable(entry) ? { waiting: { lane: entry.lane, dueMs: entry.dueMs } } : {};
     return { outcome: "done", ...factsOf(entry), ...waiting };
   });
 
-/** A message as the caller handed it over, in bytes: the caller may use its buffer again. */
+/** A message as it came in its parcel; its bytes are views that end with the call. */
 export type Accepted = {
   readonly id: Buffer;
   readonly record: Buffer;
   readonly lane: number;
-  readonly topic: string;
   readonly group: Uint8Array | undefined;
   readonly deliverAtMs: EpochMs;
   readonly expireAtMs: EpochMs | undefined;
@@ -129,26 +126,6 @@ export type Accepted = {
   readonly wakeUntilMs: EpochMs | undefined;
 };
 
-export const accepted = ({ message, onConflict, wakeUntilMs }: ScheduleItem): Accepted => ({
-  id: idToBytes(message.id),
-  record: encodeRecord(message),
-  lane: laneOf(message.tenant, message.topic),
-  topic: message.topic,
-  group: groupOf(message),
-  deliverAtMs: message.deliverAtMs,
-  expireAtMs: message.expireAtMs,
-  attempt: message.attempt,
-  onConflict,
-  wakeUntilMs,
-});
-
-/** A copy that the caller cannot change any more. */
-export const ownChange = (change: Reschedule): Reschedule => ({
-  ...change,
-  ...(change.body === undefined ? {} : { body: Buffer.from(change.body) }),
-  ...(change.properties === undefined ? {} : { properties: new Map(change.properties) }),
-});
-
 const newEntry = ({ records }: Ledger, { shard }: Call, item: Accepted): Entry => ({
   id: item.id,
   shard,
@@ -156,7 +133,6 @@ const newEntry = ({ records }: Ledger, { shard }: Call, item: Accepted): Entry =
   seq: records.add(item.id, item.record),
   dueMs: item.deliverAtMs,
   attempt: 0,
-  epoch: 0,
   lane: item.lane,
   expireAtMs: item.expireAtMs,
   group: item.group,
@@ -164,8 +140,7 @@ const newEntry = ({ records }: Ledger, { shard }: Call, item: Accepted): Entry =
   forgetAtMs: undefined,
 });
 
-const enter = ({ room, counts }: Ledger, call: Call, entry: Entry, topic: string): Entry | undefined => {
-  counts.name(entry.lane, topic);
+const enter = ({ room }: Ledger, call: Call, entry: Entry): Entry | undefined => {
   call.count(entry.lane, 1);
   return room.enter(entry);
 };
@@ -187,14 +162,14 @@ const wakeNext = ({ room }: Ledger, call: Call, next: Entry | undefined): void =
   if (next !== undefined && room.isClaimable(next)) call.wake(next);
 };
 
-const changed = (message: DelayedMessage, change: Reschedule): DelayedMessage => {
+const changed = (message: DelayedMessage, change: PlainReschedule): DelayedMessage => {
   const { expireAtMs: kept, ...rest } = message;
   const expireAtMs = change.expireAtMs === undefined ? kept : change.expireAtMs;
   return {
     ...rest,
     ...(expireAtMs === undefined || expireAtMs === null ? {} : { expireAtMs }),
     deliverAtMs: change.deliverAtMs,
-    body: change.body ?? message.body,
+    body: change.body === undefined ? message.body : asBuffer(change.body),
     properties: change.properties ?? message.properties,
   };
 };

@@ -2,10 +2,12 @@ import assert from "node:assert/strict";
 import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite";
 import { type MessageEvent, type MessageState, nextState } from "../../message/state.ts";
 import type { EpochMs } from "../../message/time.ts";
+import type { OutTable } from "./out-table.ts";
 
 /**
  * What the store knows of each message besides its contents: one small row per id. Rows are read, changed and saved
- * again within one transaction; nothing of them is kept in memory between calls.
+ * again within one transaction; only of what is out the entry stays in memory (out-table.ts), where its row still says
+ * that it waits.
  */
 export type Entry = {
   /** 16 raw bytes. */
@@ -17,8 +19,6 @@ export type Entry = {
   /** When it may be claimed next; a retry moves it. While `attempt` is 0 it is what the user asked for. */
   dueMs: EpochMs;
   attempt: number;
-  /** Under which it was claimed last. */
-  epoch: number;
   lane: number;
   expireAtMs: EpochMs | undefined;
   /** 16 bytes that stand for the message group; only while it waits or is out. */
@@ -28,75 +28,79 @@ export type Entry = {
   forgetAtMs: number | undefined;
 };
 
-/** A state's place is its number in the file: only ever add at the end. `entry_claimed` rests on claimed being 1. */
+/** A state's place is its number in the file: only ever add at the end. Claimed is never written. */
 const states: readonly MessageState[] = ["scheduled", "claimed", "delivered", "dead", "canceled", "expired"];
 
-const columns = "id, shard, state, seq, due, attempt, epoch, lane, expire_at, grp, ended_at, forget_at";
+const columns = "id, shard, state, seq, due, attempt, lane, expire_at, grp, ended_at, forget_at";
 
 export class EntryTable {
   readonly #find: StatementSync;
   readonly #insert: StatementSync;
+  readonly #insertPlain: StatementSync;
   readonly #update: StatementSync;
-  readonly #claimedBefore: StatementSync;
-  readonly #countClaimed: StatementSync;
+  readonly #end: StatementSync;
   readonly #forget: StatementSync;
-  readonly #forgetSome: StatementSync;
+  readonly #forgetEnded: StatementSync;
+  readonly #outs: OutTable;
   readonly #clockMs: () => number;
 
-  constructor(db: DatabaseSync, clockMs: () => number) {
+  constructor(db: DatabaseSync, outs: OutTable, clockMs: () => number) {
+    this.#outs = outs;
     this.#clockMs = clockMs;
     this.#find = db.prepare(`SELECT ${columns} FROM entry WHERE id = ?`);
-    this.#insert = db.prepare(`INSERT INTO entry (${columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`);
+    this.#insert = db.prepare(`INSERT INTO entry (${columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`);
+    this.#insertPlain = db.prepare(
+      "INSERT INTO entry (id, shard, state, seq, due, attempt, lane) VALUES (?, ?, 0, ?, ?, 0, ?)",
+    );
     this.#update = db.prepare(
-      `UPDATE entry SET state = ?, seq = ?, due = ?, attempt = ?, epoch = ?, lane = ?, expire_at = ?, grp = ?,
-       ended_at = ?, forget_at = ? WHERE id = ?`,
+      `UPDATE entry SET state = ?, seq = ?, due = ?, attempt = ?, lane = ?, expire_at = ?, grp = ?, ended_at = ?,
+       forget_at = ? WHERE id = ?`,
     );
-    this.#claimedBefore = db.prepare(
-      `SELECT ${columns} FROM entry WHERE state = 1 AND shard = ? AND epoch < ? LIMIT ?`,
+    this.#end = db.prepare(
+      "UPDATE entry SET state = ?, attempt = ?, grp = NULL, ended_at = ?, forget_at = ? WHERE id = ?",
     );
-    this.#countClaimed = db.prepare("SELECT count(*) AS messages FROM entry WHERE state = 1 AND shard = ?");
     this.#forget = db.prepare("DELETE FROM entry WHERE id = ?");
-    this.#forgetSome = db.prepare(
-      "DELETE FROM entry WHERE id IN (SELECT id FROM entry WHERE forget_at <= ? ORDER BY forget_at LIMIT ?)",
-    );
+    this.#forgetEnded = db.prepare("DELETE FROM entry WHERE id = ? AND forget_at <= ?");
     this.#find.setReturnArrays(true);
-    this.#claimedBefore.setReturnArrays(true);
   }
 
   /** Undefined for what is unknown, is another shard's, or may be forgotten by now. */
   find(shard: number, id: Uint8Array): Entry | undefined {
-    const row = this.#find.get(id) as unknown as Row | undefined;
-    if (row === undefined) return undefined;
-    const entry = entryOf(row);
-    if (entry.shard !== shard || this.#isForgotten(entry)) return undefined;
+    const entry = this.#outs.get(id)?.entry ?? this.findRow(id);
+    if (entry === undefined || entry.shard !== shard || this.#isForgotten(entry)) return undefined;
     return entry;
+  }
+
+  /** As its row has it, whether or not it is out. */
+  findRow(id: Uint8Array): Entry | undefined {
+    const row = this.#find.get(id) as unknown as Row | undefined;
+    return row === undefined ? undefined : entryOf(row);
   }
 
   /** An id of which only a tombstone past its time is left may be added again. */
   add(entry: Entry, mayHaveBeenKnown: boolean): void {
     if (mayHaveBeenKnown) {
-      const row = this.#find.get(entry.id) as unknown as Row | undefined;
-      if (row !== undefined && this.#isForgotten(entryOf(row))) this.#forget.run(entry.id);
+      const known = this.findRow(entry.id);
+      if (known !== undefined && this.#isForgotten(known)) this.#forget.run(entry.id);
     }
-    this.#insert.run(entry.id, entry.shard, ...changing(entry));
+    const { id, shard, state, seq, dueMs, attempt, lane, expireAtMs, group } = entry;
+    if (state === "scheduled" && attempt === 0 && expireAtMs === undefined && group === undefined) {
+      this.#insertPlain.run(id, shard, seq, dueMs, lane);
+    } else this.#insert.run(id, shard, ...changing(entry));
   }
 
   save(entry: Entry): void {
     this.#update.run(...changing(entry), entry.id);
   }
 
-  /** What owners before `epoch` have out. */
-  claimedBefore(shard: number, epoch: number, limit: number): Entry[] {
-    return (this.#claimedBefore.all(shard, epoch, limit) as unknown as Row[]).map(entryOf);
+  /** It has ended, and nothing else of it has changed but its attempt. */
+  saveEnd({ id, state, attempt, endedAtMs, forgetAtMs }: Entry): void {
+    this.#end.run(states.indexOf(state), attempt, endedAtMs ?? null, forgetAtMs ?? null, id);
   }
 
-  countClaimed(shard: number): number {
-    return this.#countClaimed.get(shard)!.messages as number;
-  }
-
-  /** Forgets up to `limit` ended messages whose time is over; answers how many. */
-  forgetSome(limit: number): number {
-    return Number(this.#forgetSome.run(this.#clockMs(), limit).changes);
+  /** Unless it has come to life again. */
+  forget(id: Uint8Array): void {
+    this.#forgetEnded.run(id, this.#clockMs());
   }
 
   #isForgotten({ forgetAtMs }: Entry): boolean {
@@ -111,7 +115,7 @@ export const move = (entry: Entry, event: MessageEvent): void => {
   entry.state = next;
 };
 
-type Row = [Uint8Array, number, number, number, number, number, number, number, ...(number | Uint8Array | null)[]];
+type Row = [Uint8Array, number, number, number, number, number, number, ...(number | Uint8Array | null)[]];
 
 const entryOf = (row: Row): Entry => ({
   id: row[0],
@@ -120,12 +124,11 @@ const entryOf = (row: Row): Entry => ({
   seq: row[3],
   dueMs: row[4] as EpochMs,
   attempt: row[5],
-  epoch: row[6],
-  lane: row[7],
-  expireAtMs: (row[8] ?? undefined) as EpochMs | undefined,
-  group: (row[9] ?? undefined) as Uint8Array | undefined,
-  endedAtMs: (row[10] ?? undefined) as EpochMs | undefined,
-  forgetAtMs: (row[11] ?? undefined) as number | undefined,
+  lane: row[6],
+  expireAtMs: (row[7] ?? undefined) as EpochMs | undefined,
+  group: (row[8] ?? undefined) as Uint8Array | undefined,
+  endedAtMs: (row[9] ?? undefined) as EpochMs | undefined,
+  forgetAtMs: (row[10] ?? undefined) as number | undefined,
 });
 
 /** In the order of `columns`, from the state on. */
@@ -134,7 +137,6 @@ const changing = (entry: Entry): SQLInputValue[] => [
   entry.seq,
   entry.dueMs,
   entry.attempt,
-  entry.epoch,
   entry.lane,
   entry.expireAtMs ?? null,
   entry.group ?? null,

@@ -1,56 +1,49 @@
-import type { DatabaseSync } from "node:sqlite";
-import { EscapementError } from "../../message/errors.ts";
-import type { Timers } from "../../runtime/timers.ts";
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { type EscapementError, isEscapementError } from "../../message/errors.ts";
 import { isDamage, sqliteFailure } from "./sqlite-errors.ts";
 
 /**
- * One transaction, and so one fsync, for all calls that arrive in the same turn of the event loop. Each call runs in a
- * savepoint of its own, so that one that fails takes back only itself; nobody is answered before the commit is on
- * disk, readers neither, since they may have seen what is not there yet.
+ * One transaction, and so one fsync, for all calls that have arrived. Nobody is answered before the commit is on disk,
+ * readers neither, since they may have seen what is not there yet.
  *
- * It does not wait for company: what arrives while a commit is at work runs in the next turn. What surprised us: some
- * failures (a full disk among them) make SQLite roll the whole transaction back by itself. Then every call is run
- * again, alone.
+ * A call that fails takes back only itself. That is dear when it has changed something: then everything is rolled back
+ * and each call is run again, alone. Savepoints would make it cheap and would cost every call two statements, for what
+ * hardly ever happens; and some failures (a full disk among them) make SQLite roll the whole transaction back anyway.
  */
 export type Work<T> = {
   /** False promises that `run` changes nothing. */
   readonly writes: boolean;
   /** May run more than once: each time from the same state of the file. */
   readonly run: () => T;
-  /** Called once, after the commit, before the answer. */
-  readonly committed?: (value: T) => void;
 };
+
+export type Done<T> = { readonly value: T } | { readonly error: EscapementError };
 
 export type GroupCommitOptions = {
   readonly db: DatabaseSync;
   /** Where the file is, for errors. */
   readonly path: string;
-  readonly timers: Timers;
-  /** Runs at the end of every transaction that changed something; must be quick. Its failure undoes only itself. */
-  readonly beforeCommit: () => void;
-  /** A call or a whole transaction was taken back: forget what was remembered of it. */
+  /** Runs at the end of every transaction that may have changed something, and belongs to it. */
+  readonly finish: () => void;
+  /** Runs after that; must be quick. Its failure undoes only itself. */
+  readonly chores: () => void;
+  /** A transaction was taken back: forget what was remembered of it. */
   readonly undone: () => void;
-  /** Runs after every commit that changed something, outside of transactions. */
-  readonly afterCommit: () => void;
+  /** The last thing in a transaction that has changed something. */
+  readonly sealed: () => void;
+  /** After a commit that changed something, when it is on disk and nobody has heard of it yet. */
+  readonly committed: () => void;
 };
-
-type Queued = {
-  readonly work: Work<unknown>;
-  readonly resolve: (value: unknown) => void;
-  readonly reject: (error: unknown) => void;
-};
-
-type Done = { readonly queued: Queued; readonly value?: unknown; readonly error?: unknown };
 
 export class GroupCommit {
   readonly #options: GroupCommitOptions;
-  #queue: Queued[] = [];
-  #isClosed = false;
+  readonly #changes: StatementSync;
   #damage: string | undefined;
   #lastWriteFailure: string | undefined;
 
   constructor(options: GroupCommitOptions) {
     this.#options = options;
+    this.#changes = options.db.prepare("SELECT total_changes() AS changes");
   }
 
   /** What SQLite found wrong with the file; stays until the process ends. */
@@ -63,83 +56,76 @@ export class GroupCommit {
     return this.#lastWriteFailure;
   }
 
-  /** Rejects with an EscapementError of sqlite-errors.ts, or with what `run` threw of its own. */
-  do<T>(work: Work<T>): Promise<T> {
-    if (this.#isClosed) return Promise.reject(new EscapementError("store_unavailable", "the store is closed"));
-    return new Promise<T>((resolve, reject) => {
-      // What a call gives is handed back to that call alone, so the queue need not know its type.
-      this.#queue.push({ work: work as Work<unknown>, resolve: resolve as (value: unknown) => void, reject });
-      if (this.#queue.length === 1) this.#options.timers.after(0, () => this.#flush());
-    });
-  }
-
-  /** Runs what has arrived and takes nothing more. */
-  close(): void {
-    this.#isClosed = true;
-    this.#flush();
-  }
-
-  #flush(): void {
-    const batch = this.#queue;
-    if (batch.length === 0) return;
-    this.#queue = [];
-    const done = this.#commit(batch);
-    if (done !== undefined) this.#answer(done);
-    else for (const queued of batch) this.#answer(this.#commit([queued]) ?? []);
+  /** One answer for each, in their order: its value, or an EscapementError. */
+  run<T>(works: readonly Work<T>[]): Done<T>[] {
+    return this.#commit(works) ?? works.map((work) => this.#commit([work])![0]!);
   }
 
   /** Undefined: the transaction is lost as a whole, and there is more than one call to try alone. */
-  #commit(batch: readonly Queued[]): Done[] | undefined {
-    const { db, beforeCommit, undone } = this.#options;
-    const writes = batch.some(({ work }) => work.writes);
-    const done: Done[] = [];
+  #commit<T>(works: readonly Work<T>[]): Done<T>[] | undefined {
+    const { db, sealed, committed } = this.#options;
+    const writes = works.some((work) => work.writes);
+    let hasChanged = false;
+    const done: Done<T>[] = [];
     try {
       db.exec("BEGIN");
-      for (const queued of batch) {
-        const one = this.#runOne(queued, batch.length > 1);
-        if (!db.isTransaction) throw one.error;
-        done.push(one);
+      const before = this.#changesSoFar;
+      for (const work of works) done.push(this.#runOne(work));
+      if (writes) {
+        this.#options.finish();
+        this.#doChores();
+        hasChanged = this.#changesSoFar !== before;
+        if (hasChanged) sealed();
       }
-      // The only call failed without a savepoint: all there is to take back is the transaction.
-      if (batch.length === 1 && "error" in done[0]!) throw done[0].error;
-      if (writes) this.#inSavepoint(beforeCommit);
       db.exec("COMMIT");
     } catch (error) {
       this.#note(error, writes);
       if (db.isOpen && db.isTransaction) db.exec("ROLLBACK");
-      undone();
-      return batch.length > 1 ? undefined : [{ queued: batch[0]!, error }];
+      this.#undone();
+      return works.length > 1 ? undefined : [{ error: sqliteFailure(error, this.#options.path) }];
     }
-    if (writes && !done.some(({ error }) => error !== undefined)) this.#lastWriteFailure = undefined;
+    if (hasChanged) {
+      this.#lastWriteFailure = undefined;
+      committed();
+    }
     return done;
   }
 
-  #runOne(queued: Queued, isOneOfSeveral: boolean): Done {
-    const { db, undone } = this.#options;
+  #runOne<T>(work: Work<T>): Done<T> {
     try {
-      if (isOneOfSeveral) db.exec("SAVEPOINT one");
-      const value = queued.work.run();
-      if (isOneOfSeveral) db.exec("RELEASE one");
-      return { queued, value };
+      return { value: work.run() };
     } catch (error) {
-      this.#note(error, queued.work.writes);
-      if (isOneOfSeveral && db.isTransaction) db.exec("ROLLBACK TO one; RELEASE one");
-      undone();
-      return { queued, error };
+      // Whether a call may change anything is asked first, so there is nothing to take back.
+      if (isEscapementError(error, "fenced")) return { error };
+      throw error;
     }
   }
 
-  #inSavepoint(act: () => void): void {
-    const { db } = this.#options;
+  get #changesSoFar(): number {
+    return this.#changes.get()!.changes as number;
+  }
+
+  #doChores(): void {
+    const { db, chores, undone } = this.#options;
     db.exec("SAVEPOINT chores");
     try {
-      act();
+      chores();
     } catch (error) {
       this.#note(error, true);
       if (!db.isTransaction) throw error;
       db.exec("ROLLBACK TO chores");
+      undone();
     }
     db.exec("RELEASE chores");
+  }
+
+  #undone(): void {
+    try {
+      this.#options.undone();
+    } catch (error) {
+      // The file cannot even be read: the next call says so as well.
+      this.#note(error, true);
+    }
   }
 
   #note(error: unknown, writes: boolean): void {
@@ -148,16 +134,5 @@ export class GroupCommit {
     else if (writes && (failure.code === "store_full" || failure.code === "store_unavailable")) {
       this.#lastWriteFailure = failure.message;
     }
-  }
-
-  #answer(done: readonly Done[]): void {
-    for (const { queued, value, ...failed } of done) {
-      if ("error" in failed) queued.reject(sqliteFailure(failed.error, this.#options.path));
-      else {
-        queued.work.committed?.(value);
-        queued.resolve(value);
-      }
-    }
-    if (done.some(({ queued }) => queued.work.writes)) this.#options.afterCommit();
   }
 }

@@ -1,5 +1,5 @@
 import type { DatabaseSync } from "node:sqlite";
-import type { EntryTable } from "./entry-table.ts";
+import type { Ledger } from "./ledger.ts";
 import { pragmaValue } from "./sqlite-file.ts";
 
 /**
@@ -8,17 +8,17 @@ import { pragmaValue } from "./sqlite-file.ts";
  */
 export class Housekeeping {
   readonly #db: DatabaseSync;
-  readonly #entries: EntryTable;
+  readonly #ledger: Ledger;
   #commits = 0;
 
-  constructor(db: DatabaseSync, entries: EntryTable) {
+  constructor(db: DatabaseSync, ledger: Ledger) {
     this.#db = db;
-    this.#entries = entries;
+    this.#ledger = ledger;
   }
 
   /** A part of every transaction that writes. */
   forget(): void {
-    this.#entries.forgetSome(forgottenPerCommit);
+    this.#ledger.forgetSome(forgottenPerCommit);
   }
 
   /** Called after every commit; looks at the free pages now and then. */
@@ -44,7 +44,7 @@ export class Housekeeping {
   }
 }
 
-/** More than a commit can add on average (calls of 200), so that forgetting keeps up; about 3 ms. */
+/** At least so many where there are; a row of `ended` is one commit's, so that forgetting keeps up with ending. */
 const forgottenPerCommit = 1_000;
 const commitsPerLook = 16;
 /** Free pages are used again by the next messages, which is cheaper than to give them back: 16 MiB or a quarter stay. */

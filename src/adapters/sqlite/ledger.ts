@@ -1,12 +1,15 @@
 import type { DatabaseSync } from "node:sqlite";
-import type { DeadReason, Released, StoredMessage } from "../../delay/delay-store.port.ts";
+import type { DeadReason, Released } from "../../delay/delay-store.port.ts";
 import { idFromBytes } from "../../message/id.ts";
 import { isEnded, type MessageEvent } from "../../message/state.ts";
-import type { DurationMs, EpochMs } from "../../message/time.ts";
+import type { EpochMs } from "../../message/time.ts";
 import { DeadTable } from "./dead-table.ts";
+import { EndedTable } from "./ended-table.ts";
 import { type Entry, EntryTable, move } from "./entry-table.ts";
 import { LeaseTable } from "./lease-table.ts";
+import { OutTable } from "./out-table.ts";
 import { asBuffer, RecordTable } from "./record-table.ts";
+import type { PlainStored } from "./requests.ts";
 import { WaitingCount } from "./waiting-count.ts";
 import { WaitingRoom } from "./waiting-room.ts";
 
@@ -18,27 +21,52 @@ export class Ledger {
   readonly entries: EntryTable;
   readonly records: RecordTable;
   readonly room: WaitingRoom;
+  readonly outs: OutTable;
   readonly dead: DeadTable;
   readonly leases: LeaseTable;
   readonly counts: WaitingCount;
+  readonly #ended: EndedTable;
   readonly #clockMs: () => number;
-  readonly #dedupeWindowMs: DurationMs;
+  readonly #dedupeWindowMs: number;
 
-  constructor(db: DatabaseSync, clockMs: () => number, dedupeWindowMs: DurationMs) {
+  constructor(db: DatabaseSync, clockMs: () => number, dedupeWindowMs: number) {
     this.#clockMs = clockMs;
     this.#dedupeWindowMs = dedupeWindowMs;
-    this.entries = new EntryTable(db, clockMs);
+    this.outs = new OutTable(db);
+    this.entries = new EntryTable(db, this.outs, clockMs);
     this.records = new RecordTable(db);
-    this.room = new WaitingRoom(db, this.entries);
+    this.room = new WaitingRoom(db, this.entries, this.outs);
     this.dead = new DeadTable(db);
     this.leases = new LeaseTable(db, clockMs);
     this.counts = new WaitingCount(db);
+    this.#ended = new EndedTable(db);
+    this.#loadOuts();
+  }
+
+  /** What the transaction has gathered goes into the file with it. */
+  write(): void {
+    this.outs.write();
+    this.counts.write();
+    this.#ended.write(this.#clockMs() + this.#dedupeWindowMs);
+  }
+
+  /** The transaction was taken back: what is in memory is again what is in the file. */
+  drop(): void {
+    this.counts.drop();
+    this.#ended.drop();
+    this.#loadOuts();
+  }
+
+  /** Forgets `atLeast` ended messages whose time is over, or all there are. */
+  forgetSome(atLeast: number): void {
+    this.#ended.forget(this.#clockMs(), atLeast, (id) => this.entries.forget(id));
   }
 
   /** Ends a message and answers the next of its group. The dead stay whole; the others become tombstones for a while. */
   end(call: Call, entry: Entry, event: MessageEvent, nowMs: EpochMs, reason?: DeadReason): Entry | undefined {
     const next = this.room.leave(entry);
     if (entry.state === "scheduled") call.count(entry.lane, -1);
+    else this.outs.remove(this.outs.get(entry.id)!);
     move(entry, event);
     entry.endedAtMs = nowMs;
     entry.group = undefined;
@@ -46,8 +74,9 @@ export class Ledger {
     else {
       this.records.remove(entry.seq);
       entry.forgetAtMs = this.#clockMs() + this.#dedupeWindowMs;
+      this.#ended.add(entry.id);
     }
-    this.entries.save(entry);
+    this.entries.saveEnd(entry);
     return next;
   }
 
@@ -57,50 +86,50 @@ export class Ledger {
    */
   setAside(call: Call, entry: Entry, nowMs: EpochMs): Entry | undefined {
     if (entry.state === "scheduled") {
-      this.room.takeOut(entry);
       move(entry, "claim");
+      this.outs.add(this.outs.open(entry.shard, 0), entry);
       call.count(entry.lane, -1);
     }
     return this.end(call, entry, "bury", nowMs, damagedReason);
   }
 
   /** What is known of a message. Without its contents when they are damaged; `reason` says so. */
-  stored(entry: Entry): StoredMessage {
+  stored(entry: Entry): PlainStored {
     const facts = { id: idFromBytes(asBuffer(entry.id)), ...factsOf(entry) };
     const ended = entry.endedAtMs === undefined ? {} : { endedAtMs: entry.endedAtMs };
     if (isEnded(entry.state) && entry.state !== "dead") return { ...facts, ...ended };
-    const contents = this.records.read(entry.seq, entry.id);
+    const record = this.records.read(entry.seq, entry.id);
     const reason = entry.state === "dead" ? this.dead.reasonOf(entry) : undefined;
-    if (contents === undefined) return { ...facts, ...ended, reason: reason ?? damagedReason };
-    return {
-      ...facts,
-      ...ended,
-      ...(reason === undefined ? {} : { reason }),
-      message: { ...contents.message, attempt: entry.attempt },
-    };
+    if (record === undefined) return { ...facts, ...ended, reason: reason ?? damagedReason };
+    return { ...facts, ...ended, ...(reason === undefined ? {} : { reason }), record };
+  }
+
+  #loadOuts(): void {
+    this.outs.load((id) => this.entries.findRow(id));
   }
 }
 
-/** What a call on one shard leaves to be done at its end: counts to write, and wakes to send when it is on disk. */
+/** A call on one shard: what it counts, and whom it wakes when it is on disk. */
 export class Call {
   readonly shard: number;
   readonly wakes: Wake[] = [];
-  readonly counted = new Map<number, number>();
+  readonly #counts: WaitingCount;
 
-  constructor(shard: number) {
+  constructor(shard: number, counts: WaitingCount) {
     this.shard = shard;
+    this.#counts = counts;
   }
 
   count(lane: number, by: number): void {
-    this.counted.set(lane, (this.counted.get(lane) ?? 0) + by);
+    this.#counts.change(this.shard, lane, by);
   }
 
   wake({ id, lane, dueMs }: Entry): void {
-    this.wakes.push({ id: asBuffer(id), lane, dueMs });
+    this.wakes.push({ id, lane, dueMs });
   }
 }
 
-export type Wake = { readonly id: Buffer; readonly lane: number; readonly dueMs: EpochMs };
+export type Wake = { readonly id: Uint8Array; readonly lane: number; readonly dueMs: EpochMs };
 
 export const damagedReason: DeadReason = {
   code: "record_damaged",

@@ -7,7 +7,7 @@ import { closeSync, fstatSync, openSync, readSync } from "node:fs";
  *
  * The two can be told apart, because every commit was on disk before the next one began: behind a torn frame there can
  * be the end of at most one commit. Two or more ends of commits of the same generation (the same salts) are damage. A
- * log cut off at its end, or damage in its very last commit, looks like a torn tail and is not found here.
+ * log cut off at its end, or damage in its very last commit, looks like a torn tail; that is for commit-mark.ts to find.
  *
  * The file's format is SQLite's ("WAL-mode file format"): a header of 32 bytes, then frames of 24 bytes and a page; the
  * checksum runs on from frame to frame.

@@ -1,114 +1,115 @@
-import type { ClaimResult, Outcome, Released, SettleResult } from "../../delay/delay-store.port.ts";
-import { idToBytes, type MessageId } from "../../message/id.ts";
-import { IdList } from "../../message/id-list.ts";
-import type { DelayedMessage } from "../../message/message.ts";
+import type { Released } from "../../delay/delay-store.port.ts";
+import { outlineOf } from "../../delay/record.ts";
+import { idFromBytes } from "../../message/id.ts";
 import type { EpochMs } from "../../message/time.ts";
 import { type Entry, move } from "./entry-table.ts";
 import { asReleased, type Call, type Ledger } from "./ledger.ts";
+import { type PackedOutcome, putClaimed } from "./packing.ts";
+import type { Parcel } from "./parcel.ts";
+import type { Answers } from "./requests.ts";
 
 /** What only the owner of a shard may do, each inside a transaction that someone else holds. */
 
 /** Answers how many messages of earlier owners wait again. */
-export const recover = ({ leases, entries, room }: Ledger, call: Call, epoch: number, limit: number): number => {
+export const recover = (ledger: Ledger, call: Call, epoch: number, limit: number): number => {
+  const { leases, entries, outs } = ledger;
   leases.assertOwner(call.shard, epoch);
-  const found = entries.claimedBefore(call.shard, epoch, limit);
-  for (const entry of found) {
+  const found = [...outs.of(call.shard)].filter(({ claim }) => claim.epoch < epoch).slice(0, limit);
+  for (const out of found) {
+    const { entry } = out;
     // The attempt stays counted: a message that kills its dispatcher must run out of attempts too.
     move(entry, "give_back");
     entries.save(entry);
-    room.putBack(entry);
+    outs.remove(out);
     call.count(entry.lane, 1);
   }
   return found.length;
 };
 
+/** `ids` is the caller's: 16 bytes for each. What is claimed is put into `parcel`. */
 export const claim = (
   ledger: Ledger,
   call: Call,
   epoch: number,
-  ids: IdList,
+  ids: Buffer,
   nowMs: EpochMs,
   bytesMax: number,
-): ClaimResult => {
-  const { leases, entries, records, room } = ledger;
+  parcel: Parcel,
+): Answers["claim"] => {
+  const { leases, entries, records, room, outs } = ledger;
   leases.assertOwner(call.shard, epoch);
-  const claimed: DelayedMessage[] = [];
-  const later: { id: MessageId; dueMs: EpochMs }[] = [];
-  const deferred: MessageId[] = [];
+  const start = parcel.length;
+  const later: Answers["claim"]["later"] = [];
   const nexts: Entry[] = [];
   const taken = new Set<number>();
+  const row = outs.open(call.shard, epoch);
   let bytes = 0;
   let gone = 0;
   let expired = 0;
-  for (let i = 0; i < ids.length; i++) {
-    if (bytes > bytesMax) {
-      deferred.push(ids.at(i));
-      continue;
-    }
-    const entry = entries.find(call.shard, ids.bytes.subarray(16 * i, 16 * i + 16));
+  let at = 0;
+  for (; at < ids.length && bytes <= bytesMax; at += 16) {
+    const id = ids.subarray(at, at + 16);
+    const entry = entries.find(call.shard, id);
     // Claimed by this owner before this call: its reply was lost, so it is handed out again as it was.
-    const isRepeated = entry?.state === "claimed" && entry.epoch === epoch && !taken.has(entry.seq);
+    const isRepeated = entry?.state === "claimed" && outs.get(id)?.claim.epoch === epoch && !taken.has(entry.seq);
     if (entry === undefined || !(isRepeated || room.isClaimable(entry))) gone++;
     else if (!isRepeated && entry.expireAtMs !== undefined && entry.expireAtMs <= nowMs) {
       const next = ledger.end(call, entry, "expire", nowMs);
       if (next !== undefined) nexts.push(next);
       expired++;
-    } else if (!isRepeated && entry.dueMs > nowMs) later.push({ id: ids.at(i), dueMs: entry.dueMs });
+    } else if (!isRepeated && entry.dueMs > nowMs) later.push({ id: idFromBytes(id), dueMs: entry.dueMs });
     else {
-      const contents = records.read(entry.seq, entry.id);
-      if (contents === undefined || isContradicted(entry, contents.dueMs)) {
+      const record = records.read(entry.seq, entry.id);
+      const outline = record === undefined ? undefined : outlineOf(record);
+      if (record === undefined || outline === undefined || isContradicted(entry, outline.dueMs)) {
         const next = ledger.setAside(call, entry, nowMs);
         if (next !== undefined) nexts.push(next);
         gone++;
         continue;
       }
-      if (!isRepeated) takeForSending(ledger, call, entry, epoch);
+      if (!isRepeated) {
+        move(entry, "claim");
+        entry.attempt++;
+        outs.add(row, entry);
+        call.count(entry.lane, -1);
+      }
       taken.add(entry.seq);
-      bytes += contents.message.body.length;
-      claimed.push({ ...contents.message, attempt: entry.attempt });
+      bytes += outline.bodyBytes;
+      putClaimed(parcel, entry.id, entry.attempt, record);
     }
   }
-  return { claimed, later, deferred: IdList.of(deferred), gone, expired, released: stillClaimable(ledger, nexts) };
+  const released = stillClaimable(ledger, nexts);
+  return { start, count: taken.size, later, deferredFrom: at / 16, gone, expired, released };
 };
 
 export const settle = (
   ledger: Ledger,
   call: Call,
   epoch: number,
-  outcomes: readonly Outcome[],
+  outcomes: readonly PackedOutcome[],
   nowMs: EpochMs,
-): SettleResult => {
-  const { leases, entries, room } = ledger;
+): Released[] => {
+  const { leases, entries, room, outs } = ledger;
   leases.assertOwner(call.shard, epoch);
   const released: Released[] = [];
-  for (const outcome of outcomes) {
-    const entry = entries.find(call.shard, idToBytes(outcome.id));
-    if (entry?.state !== "claimed") continue; // settled already: the call was repeated
-    if (outcome.kind === "delivered" || outcome.kind === "bury") {
-      const next =
-        outcome.kind === "bury"
-          ? ledger.end(call, entry, "bury", nowMs, outcome.reason)
-          : ledger.end(call, entry, "deliver", nowMs);
+  for (const { id, kind, dueMs, reason } of outcomes) {
+    const out = outs.get(id);
+    if (out === undefined || out.entry.shard !== call.shard) continue; // settled already: the call was repeated
+    const { entry } = out;
+    if (kind === "delivered" || kind === "bury") {
+      const next = ledger.end(call, entry, kind === "bury" ? "bury" : "deliver", nowMs, reason);
       if (next !== undefined) released.push(asReleased(next));
       continue;
     }
-    move(entry, outcome.kind);
-    if (outcome.kind === "retry") entry.dueMs = outcome.dueMs;
-    else entry.attempt--;
-    entries.save(entry);
-    room.putBack(entry);
+    move(entry, kind);
+    outs.remove(out);
     call.count(entry.lane, 1);
+    // Given back it is as its row has it all the time.
+    if (kind === "give_back") continue;
+    room.putBack(entry, dueMs);
+    entries.save(entry);
   }
-  return { released };
-};
-
-const takeForSending = ({ entries, room }: Ledger, call: Call, entry: Entry, epoch: number): void => {
-  room.takeOut(entry);
-  move(entry, "claim");
-  entry.attempt++;
-  entry.epoch = epoch;
-  entries.save(entry);
-  call.count(entry.lane, -1);
+  return released;
 };
 
 /** An entry carries no checksum, but before the first attempt its due must be the one in the record: never early. */

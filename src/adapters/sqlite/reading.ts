@@ -1,25 +1,26 @@
-import type { NearPage, Page, ShardStats, StoredMessage } from "../../delay/delay-store.port.ts";
+import type { ShardStats } from "../../delay/delay-store.port.ts";
 import { idToBytes, type MessageId } from "../../message/id.ts";
 import type { EpochMs } from "../../message/time.ts";
 import type { Ledger } from "./ledger.ts";
+import type { Answers, PlainStored } from "./requests.ts";
 
 /** What is asked without changing anything. */
 
-export const get = (ledger: Ledger, shard: number, ids: readonly MessageId[]): (StoredMessage | undefined)[] =>
+export const get = (ledger: Ledger, shard: number, ids: readonly MessageId[]): (PlainStored | undefined)[] =>
   ids.map((id) => {
     const entry = ledger.entries.find(shard, idToBytes(id));
     return entry === undefined ? undefined : ledger.stored(entry);
   });
 
-export const dead = (ledger: Ledger, shard: number, cursor: string | undefined, limit: number): Page<StoredMessage> => {
+export const dead = (ledger: Ledger, shard: number, cursor: string | undefined, limit: number): Answers["dead"] => {
   const after = parseCursor(cursor);
   const places = ledger.dead.page(shard, after.timeMs, after.seq, Math.min(limit, deadPageMax));
-  const items: StoredMessage[] = [];
+  const items: PlainStored[] = [];
   let bytes = 0;
   for (const { id } of places) {
     if (bytes > deadBytesMax) break;
     const item = ledger.stored(ledger.entries.find(shard, id)!);
-    bytes += item.message?.body.length ?? 0;
+    bytes += item.record?.length ?? 0;
     items.push(item);
   }
   const last = places[items.length - 1];
@@ -34,27 +35,27 @@ export const near = (
   untilMs: EpochMs,
   cursor: string | undefined,
   limit: number,
-): NearPage => {
+): Answers["near"] => {
   const after = cursor === undefined ? { timeMs: fromMs, seq: -1 } : parseCursor(cursor);
   const most = Math.min(limit, nearPageMax);
   const { last, ...page } = room.page(shard, after.timeMs, after.seq, untilMs, most);
-  const isLast = last === undefined || page.ids.length < most;
-  return { ...page, cursor: isLast ? undefined : `${last.dueMs}:${last.seq}` };
+  return { ...page, cursor: last === undefined ? undefined : `${last.dueMs}:${last.seq}` };
 };
 
-export const stats = ({ leases, counts, entries, dead }: Ledger, shard: number, nowMs: EpochMs): ShardStats => {
+export const stats = ({ leases, counts, outs, dead }: Ledger, shard: number, nowMs: EpochMs): ShardStats => {
   const { owner, epoch } = leases.of(shard);
+  const out = Array.from(outs.of(shard), ({ entry }) => entry.dueMs);
   return {
     owner,
     epoch,
     waitingByTopic: counts.byTopic(shard),
-    claimed: entries.countClaimed(shard),
+    claimed: out.length,
     dead: dead.count(shard),
-    ...counts.byTime(shard, nowMs),
+    ...counts.byTime(shard, nowMs, out),
   };
 };
 
-/** Reading holds up everything else in the process, so a page is a few milliseconds' work, whatever was asked for. */
+/** Reading holds up everything else that the store is asked, so a page is a few milliseconds' work, whatever was asked for. */
 const nearPageMax = 5_000;
 const deadPageMax = 1_000;
 const deadBytesMax = 8_000_000;

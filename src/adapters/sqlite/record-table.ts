@@ -1,7 +1,6 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { crc32 } from "node:zlib";
-import { levelNone, type RecordContents, readRecord, recordBytesMax, writeRecord } from "../../delay/record.ts";
-import { idFromBytes } from "../../message/id.ts";
+import { levelNone, recordBytesMax, writeRecord } from "../../delay/record.ts";
 import type { DelayedMessage } from "../../message/message.ts";
 
 /**
@@ -13,29 +12,32 @@ export class RecordTable {
   readonly #update: StatementSync;
   readonly #select: StatementSync;
   readonly #delete: StatementSync;
+  #next: number;
 
   constructor(db: DatabaseSync) {
-    this.#insert = db.prepare("INSERT INTO record (checksum, bytes) VALUES (?, ?)");
+    this.#insert = db.prepare("INSERT INTO record (seq, checksum, bytes) VALUES (?, ?, ?)");
     this.#update = db.prepare("UPDATE record SET checksum = ?, bytes = ? WHERE seq = ?");
     this.#select = db.prepare("SELECT checksum, bytes FROM record WHERE seq = ?");
     this.#delete = db.prepare("DELETE FROM record WHERE seq = ?");
+    this.#next = (db.prepare("SELECT max(seq) AS last FROM record").get()!.last as number | null) ?? 0;
   }
 
   /** Answers its number of acceptance, larger than that of any record there is. */
-  add(id: Uint8Array, bytes: Buffer): number {
-    return Number(this.#insert.run(checksumOf(id, bytes), bytes).lastInsertRowid);
+  add(id: Uint8Array, bytes: Uint8Array): number {
+    const seq = ++this.#next;
+    this.#insert.run(seq, checksumOf(id, bytes), bytes);
+    return seq;
   }
 
-  put(seq: number, id: Uint8Array, bytes: Buffer): void {
+  put(seq: number, id: Uint8Array, bytes: Uint8Array): void {
     this.#update.run(checksumOf(id, bytes), bytes, seq);
   }
 
-  /** Undefined when the record is damaged or gone. The body is not shared with anyone. */
-  read(seq: number, id: Uint8Array): RecordContents | undefined {
+  /** Undefined when the record is damaged or gone. The bytes are nobody else's. */
+  read(seq: number, id: Uint8Array): Buffer | undefined {
     const row = this.#select.get(seq) as { checksum: number; bytes: Uint8Array } | undefined;
     if (row === undefined || row.checksum !== checksumOf(id, row.bytes)) return undefined;
-    const bytes = asBuffer(row.bytes);
-    return readRecord(bytes, 0, bytes.length, idFromBytes(asBuffer(id)), neverByLane);
+    return asBuffer(row.bytes);
   }
 
   remove(seq: number): void {
@@ -54,7 +56,3 @@ export const encodeRecord = (message: DelayedMessage): Buffer => {
 export const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
 const checksumOf = (id: Uint8Array, bytes: Uint8Array): number => crc32(bytes, crc32(id));
-
-const neverByLane = (): never => {
-  throw new Error("a record without its names");
-};

@@ -9,7 +9,9 @@ import { EscapementError } from "../../message/errors.ts";
  * |------------|----------------------|-----------------------------------------------------------------------------|
  * | `entry`    | id                   | the state of every known message, ended ones too until they are forgotten    |
  * | `record`   | seq                  | delay/record.ts bytes and their checksum, of what waits, is out or is dead    |
- * | `due`      | shard, due, seq      | what can be claimed: everything waiting, but of a message group only its head |
+ * | `due`      | shard, due, seq      | what waits or is out; of a message group only its head                       |
+ * | `claim`    | n                    | what one call claimed and what of it is still out: 20 bytes a message         |
+ * | `ended`    | n                    | what ended in one commit and is to be forgotten: 16 bytes a message           |
  * | `dead`     | shard, ended_at, seq | the dead, with their reasons                                                 |
  * | `head`     | grp                  | the head of each message group                                               |
  * | `follower` | grp, due, seq        | those behind it                                                              |
@@ -17,14 +19,17 @@ import { EscapementError } from "../../message/errors.ts";
  * | `waiting`  | shard, lane          | how many wait, for people                                                    |
  * | `lane`     | lane                 | a lane's topic, for the same people                                          |
  * | `topic`    | name                 | topics that were once seen to exist                                          |
- * | `meta`     | name                 | numbers that are fixed with the first start                                  |
+ * | `meta`     | name                 | the number of shards, fixed with the first start, and of the last commit     |
  *
  * `seq` is the number of acceptance. It is the record's row number, so that a record is found without an index and new
- * ones are appended. State and record are apart because a body may have megabytes and a state changes often.
+ * ones are appended. State and record are apart because a body may have megabytes and a state changes often. What is
+ * out, and what ended, come and go by the hundred, so a row of theirs stands for many messages: a write for each in
+ * its own place of a tree was most of what claiming and settling cost.
  */
 const migrations: readonly string[] = [
   `
   CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+  INSERT INTO meta (name, value) VALUES ('commit', 0);
   CREATE TABLE entry (
     id BLOB PRIMARY KEY,
     shard INTEGER NOT NULL,
@@ -32,15 +37,12 @@ const migrations: readonly string[] = [
     seq INTEGER NOT NULL,
     due INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
-    epoch INTEGER NOT NULL,
     lane INTEGER NOT NULL,
     expire_at INTEGER,
     grp BLOB,
     ended_at INTEGER,
     forget_at INTEGER
   ) WITHOUT ROWID;
-  CREATE INDEX entry_claimed ON entry (shard, epoch) WHERE state = 1;
-  CREATE INDEX entry_ended ON entry (forget_at) WHERE forget_at IS NOT NULL;
   CREATE TABLE record (seq INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, bytes BLOB NOT NULL);
   CREATE TABLE due (
     shard INTEGER NOT NULL,
@@ -50,6 +52,13 @@ const migrations: readonly string[] = [
     lane INTEGER NOT NULL,
     PRIMARY KEY (shard, due, seq)
   ) WITHOUT ROWID;
+  CREATE TABLE claim (
+    n INTEGER PRIMARY KEY,
+    shard INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    messages BLOB NOT NULL
+  );
+  CREATE TABLE ended (n INTEGER PRIMARY KEY, forget_at INTEGER NOT NULL, ids BLOB NOT NULL);
   CREATE TABLE dead (
     shard INTEGER NOT NULL,
     ended_at INTEGER NOT NULL,

@@ -13,7 +13,7 @@ const handsOf = (store: DelayStore) => new StoreHands({ store, close: () => stor
 
 describe("the sqlite store's commits", () => {
   it("calls of one turn share one, and each is answered after it", async () => {
-    using bench = new SqliteBench();
+    await using bench = new SqliteBench();
     let turns = 0;
     const timers = {
       after: (delayMs: number, callback: () => void) => {
@@ -21,7 +21,7 @@ describe("the sqlite store's commits", () => {
         return systemTimers.after(delayMs, callback);
       },
     };
-    const store = bench.open({ timers });
+    const store = await bench.open({ timers });
     const hands = handsOf(store);
     const path = join(bench.folder, "escapement.db-wal");
     await hands.scheduled();
@@ -36,8 +36,8 @@ describe("the sqlite store's commits", () => {
   });
 
   it("forgets what has ended, in steps, also when nothing but its health is asked for", async () => {
-    using bench = new SqliteBench();
-    const store = bench.open({ dedupeWindowMs: durationMs(1_000) });
+    await using bench = new SqliteBench();
+    const store = await bench.open({ dedupeWindowMs: durationMs(1_000) });
     const hands = handsOf(store);
     const kept = await hands.scheduled();
     for (let i = 0; i < 12; i++) {
@@ -56,8 +56,8 @@ describe("the sqlite store's commits", () => {
   });
 
   it("shows the dead in the order of their dying, not of their acceptance", async () => {
-    using bench = new SqliteBench();
-    const hands = handsOf(bench.open());
+    await using bench = new SqliteBench();
+    const hands = handsOf(await bench.open());
     await hands.own();
     const messages = [await hands.scheduled(), await hands.scheduled(), await hands.scheduled()];
     await hands.claimed(...messages);

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import type { DatabaseSync } from "node:sqlite";
 import {
   type AcquireResult,
   type ChangeResult,
@@ -22,39 +21,35 @@ import {
   scheduleItemsMax,
   settleOutcomesMax,
 } from "../../delay/delay-store.port.ts";
-import { EscapementError, isEscapementError } from "../../message/errors.ts";
-import type { MessageId } from "../../message/id.ts";
+import type { TopicMemory } from "../../ingest/topic-directory.port.ts";
+import { isEscapementError } from "../../message/errors.ts";
+import { idBytes, idToBytes, laneOf, type MessageId } from "../../message/id.ts";
 import { IdList } from "../../message/id-list.ts";
 import type { DelayedMessage } from "../../message/message.ts";
-import { type DurationMs, type EpochMs, epochMs, hour } from "../../message/time.ts";
+import { type DurationMs, type EpochMs, hour } from "../../message/time.ts";
 import type { MachineClock } from "../../runtime/clock.ts";
 import type { Timers } from "../../runtime/timers.ts";
-import * as accepting from "./accepting.ts";
-import { GroupCommit } from "./group-commit.ts";
-import { Housekeeping } from "./housekeeping.ts";
-import { Call, Ledger } from "./ledger.ts";
-import * as owning from "./owning.ts";
-import * as reading from "./reading.ts";
-import { openSqliteFile, type SqliteFileOptions } from "./sqlite-file.ts";
-import { SqliteTopicMemory } from "./sqlite-topic-memory.ts";
+import { Desk, type Take } from "./desk.ts";
+import { engineHere, engineOnItsOwnThread } from "./engine-link.ts";
+import { putMessage, putOutcomes, readMessage, takeClaimed, takeWakes } from "./packing.ts";
+import { asBuffer } from "./record-table.ts";
+import type { Answers, LaneName, PlainStored, Request, Verb } from "./requests.ts";
+import type { SqliteFileOptions } from "./sqlite-file.ts";
 
 /**
- * The store on one SQLite file, for a service that is one process. This file only turns the port's verbs into work
- * for the group commit; what a verb does is in accepting.ts, owning.ts and reading.ts, the tables are in schema.ts.
+ * The store on one SQLite file, for a service that is one process. This file turns the port's verbs into requests to
+ * the engine and its answers into what the port promises; everything that knows of the file is on the other side, on a
+ * thread of its own, so that neither a slow disk nor the work of the file holds up the event loop here.
  *
  * It is single by nature: a second process is refused, so one process owns all shards and its members are kept in
- * memory. Leases and epochs hold all the same, as the port demands. Every commit holds up the process for the time of
- * one fsync; that is the price of having nothing to install.
+ * memory. Leases and epochs hold all the same, as the port demands.
  */
 export class SqliteDelayStore implements DelayStore {
   readonly shardCount: number;
   /** Lives in the same file, since only one connection can have it open. */
-  readonly topicMemory: SqliteTopicMemory;
-  readonly #db: DatabaseSync;
+  readonly topicMemory: TopicMemory;
   readonly #clock: MachineClock;
-  readonly #ledger: Ledger;
-  readonly #commits: GroupCommit;
-  readonly #housekeeping: Housekeeping;
+  readonly #desk: Desk;
   /** Member name to the end of its life. */
   readonly #members = new Map<string, number>();
   readonly #listeners: StoreListener[] = [];
@@ -63,32 +58,27 @@ export class SqliteDelayStore implements DelayStore {
    * Opens the folder's file, or makes both. Throws `store_refusing` when it is in use, not writable, damaged or newer
    * than this program, and `invalid_config` when its shard count is another.
    */
-  static open(options: SqliteDelayStoreOptions): SqliteDelayStore {
-    const { db, path } = openSqliteFile(options);
-    try {
-      return new SqliteDelayStore(options, db, path);
-    } catch (error) {
-      db.close();
-      throw error;
-    }
+  static async open(options: SqliteDelayStoreOptions): Promise<SqliteDelayStore> {
+    const { folder, fileBytesMax, shardCount = 32, dedupeWindowMs = hour, clock, timers, thread = "own" } = options;
+    const engine = {
+      folder,
+      shardCount,
+      dedupeWindowMs,
+      ...(fileBytesMax === undefined ? {} : { fileBytesMax }),
+    };
+    const connect = thread === "own" ? engineOnItsOwnThread : engineHere;
+    const desk = await Desk.open((ends) => connect(engine, ends), { timers, clockMs: () => clock.wallMs() });
+    return new SqliteDelayStore(desk, clock, shardCount);
   }
 
-  private constructor(options: SqliteDelayStoreOptions, db: DatabaseSync, path: string) {
-    this.shardCount = options.shardCount ?? 32;
-    this.#db = db;
-    this.#clock = options.clock;
-    claimShardCount(db, path, this.shardCount);
-    this.#ledger = new Ledger(db, () => this.#clock.wallMs(), options.dedupeWindowMs ?? hour);
-    this.#housekeeping = new Housekeeping(db, this.#ledger.entries);
-    this.#commits = new GroupCommit({
-      db,
-      path,
-      timers: options.timers,
-      beforeCommit: () => this.#housekeeping.forget(),
-      undone: () => this.#ledger.counts.doubtNames(),
-      afterCommit: () => this.#housekeeping.shrinkSometimes(),
-    });
-    this.topicMemory = new SqliteTopicMemory(db, this.#commits);
+  private constructor(desk: Desk, clock: MachineClock, shardCount: number) {
+    this.#desk = desk;
+    this.#clock = clock;
+    this.shardCount = shardCount;
+    this.topicMemory = {
+      known: () => desk.ask({ verb: "topics" }, (topics) => topics),
+      remember: (topic) => desk.ask({ verb: "remember", topic }, () => undefined),
+    };
   }
 
   async schedule(shard: number, items: readonly ScheduleItem[], _nowMs: EpochMs): Promise<ScheduleResult[]> {
@@ -96,8 +86,9 @@ export class SqliteDelayStore implements DelayStore {
     const bytes = items.reduce((sum, { message }) => sum + message.body.length, 0);
     assert(bytes <= scheduleBytesMax, `${bytes} bytes of bodies, ${scheduleBytesMax} allowed`);
     if (items.length === 0) return [];
-    const copies = items.map(accepting.accepted);
-    return this.#change(shard, (call) => accepting.schedule(this.#ledger, call, copies));
+    const dues = items.map(({ message }) => message.deliverAtMs);
+    const request = { verb: "schedule", shard, ...this.#pack(items) } as const;
+    return this.#change(request, (results) => results ?? dues.map(asScheduled));
   }
 
   async bury(
@@ -106,69 +97,93 @@ export class SqliteDelayStore implements DelayStore {
     nowMs: EpochMs,
   ): Promise<void> {
     if (items.length === 0) return;
-    const copies = items.map(({ message, reason }) => ({ accepted: accepting.accepted({ message }), reason }));
-    return this.#change(shard, (call) => accepting.bury(this.#ledger, call, copies, nowMs));
+    const { names: _none, ...place } = this.#pack(items);
+    const reasons = items.map(({ reason }) => reason);
+    return this.#change({ verb: "bury", shard, reasons, nowMs, ...place }, () => undefined);
   }
 
   async cancel(shard: number, ids: readonly MessageId[], nowMs: EpochMs): Promise<ChangeResult[]> {
     if (ids.length === 0) return [];
-    const copies = [...ids];
-    return this.#change(shard, (call) => accepting.cancel(this.#ledger, call, copies, nowMs));
+    return this.#change({ verb: "cancel", shard, ids: [...ids], nowMs }, (results) => results);
   }
 
   async reschedule(shard: number, changes: readonly Reschedule[], _nowMs: EpochMs): Promise<ChangeResult[]> {
     if (changes.length === 0) return [];
-    const copies = changes.map(accepting.ownChange);
-    return this.#change(shard, (call) => accepting.reschedule(this.#ledger, call, copies));
+    // Copies that the caller cannot change any more, each body in a buffer that nothing else is in.
+    const own = changes.map(({ body, properties, ...change }) => ({
+      ...change,
+      ...(body === undefined ? {} : { body: new Uint8Array(body) }),
+      ...(properties === undefined ? {} : { properties: new Map(properties) }),
+    }));
+    return this.#change({ verb: "reschedule", shard, changes: own }, (results) => results);
   }
 
   get(shard: number, ids: readonly MessageId[], _nowMs: EpochMs): Promise<(StoredMessage | undefined)[]> {
-    const copies = [...ids];
-    return this.#read(() => reading.get(this.#ledger, shard, copies));
+    return this.#ask({ verb: "get", shard, ids: [...ids] }, (found) =>
+      found.map((one) => (one === undefined ? undefined : storedOf(one))),
+    );
   }
 
   dead(shard: number, cursor: string | undefined, limit: number): Promise<Page<StoredMessage>> {
-    return this.#read(() => reading.dead(this.#ledger, shard, cursor, limit));
+    return this.#ask({ verb: "dead", shard, cursor, limit }, ({ items, cursor: next }) => ({
+      items: items.map(storedOf),
+      cursor: next,
+    }));
   }
 
   stats(shard: number, nowMs: EpochMs): Promise<ShardStats> {
-    return this.#read(() => reading.stats(this.#ledger, shard, nowMs));
+    return this.#ask({ verb: "stats", shard, nowMs }, (stats) => stats);
   }
 
   acquire(shard: number, owner: string, leaseMs: DurationMs): Promise<AcquireResult> {
-    return this.#change(shard, () => this.#ledger.leases.acquire(shard, owner, leaseMs));
+    return this.#change({ verb: "acquire", shard, owner, leaseMs }, (result) => result);
   }
 
-  async renew(leases: readonly { shard: number; epoch: number }[], owner: string, leaseMs: DurationMs) {
-    const copies = [...leases];
-    return this.#commits.do({
-      writes: true,
-      run: () => copies.map(({ shard, epoch }) => this.#ledger.leases.renew(shard, epoch, owner, leaseMs)),
-    });
+  renew(leases: readonly { shard: number; epoch: number }[], owner: string, leaseMs: DurationMs): Promise<boolean[]> {
+    const copies = leases.map(({ shard, epoch }) => ({ shard, epoch }));
+    return this.#ask({ verb: "renew", leases: copies, owner, leaseMs }, (renewed) => renewed);
   }
 
   release(shard: number, epoch: number, owner: string): Promise<void> {
-    return this.#change(shard, () => this.#ledger.leases.release(shard, epoch, owner));
+    return this.#change({ verb: "release", shard, epoch, owner }, () => undefined);
   }
 
   recover(shard: number, epoch: number, limit: number, _nowMs: EpochMs): Promise<number> {
-    return this.#change(shard, (call) => owning.recover(this.#ledger, call, epoch, Math.min(limit, recoverMax)));
+    return this.#change({ verb: "recover", shard, epoch, limit }, (count) => count);
   }
 
   near(shard: number, fromMs: EpochMs, untilMs: EpochMs, cursor: string | undefined, limit: number): Promise<NearPage> {
-    return this.#read(() => reading.near(this.#ledger, shard, fromMs, untilMs, cursor, limit));
+    return this.#ask({ verb: "near", shard, fromMs, untilMs, cursor, limit }, ({ ids, ...page }) => ({
+      ids: new IdList(asBuffer(ids)),
+      ...page,
+    }));
   }
 
   async claim(shard: number, epoch: number, ids: IdList, nowMs: EpochMs, bytesMax: number): Promise<ClaimResult> {
     assert(ids.length <= claimIdsMax, `${ids.length} ids, ${claimIdsMax} allowed`);
-    const copy = new IdList(Buffer.from(ids.bytes), ids.length);
-    return this.#change(shard, (call) => owning.claim(this.#ledger, call, epoch, copy, nowMs, bytesMax));
+    const { parcel } = this.#desk;
+    const start = parcel.length;
+    parcel.room(ids.bytes.length).set(ids.bytes, start);
+    parcel.length += ids.bytes.length;
+    const asked = Buffer.from(ids.bytes);
+    const count = ids.length;
+    return this.#change(
+      { verb: "claim", shard, epoch, nowMs, bytesMax, start, count },
+      ({ start: at, count: claimed, deferredFrom, ...result }, bytes) => ({
+        ...result,
+        claimed: takeClaimed(bytes, at, claimed),
+        deferred: new IdList(asked.subarray(idBytes * deferredFrom)),
+      }),
+    );
   }
 
   async settle(shard: number, epoch: number, outcomes: readonly Outcome[], nowMs: EpochMs): Promise<SettleResult> {
     assert(outcomes.length <= settleOutcomesMax, `${outcomes.length} outcomes, ${settleOutcomesMax} allowed`);
-    const copies = [...outcomes];
-    return this.#change(shard, (call) => owning.settle(this.#ledger, call, epoch, copies, nowMs));
+    const { parcel } = this.#desk;
+    const start = parcel.length;
+    const reasons = putOutcomes(parcel, outcomes);
+    const request = { verb: "settle", shard, epoch, reasons, nowMs, start, count: outcomes.length } as const;
+    return this.#change(request, (released) => ({ released }));
   }
 
   async heartbeat(member: string, ttlMs: DurationMs): Promise<string[]> {
@@ -188,93 +203,92 @@ export class SqliteDelayStore implements DelayStore {
     this.#listeners.push(listener);
   }
 
-  /**
-   * Asked regularly, so it is also when a store without traffic forgets and shrinks. A failed write is a warning of the
-   * first check after it, and of every further one until there is room again: each call is refused by itself. Damage is
-   * a problem.
-   */
   async check(): Promise<StoreCheck> {
     const startedMs = this.#clock.monotonicMs();
-    const problems = new Set<string>();
-    const warnings = new Set<string>();
-    const failure = this.#commits.lastWriteFailure;
-    if (failure !== undefined) {
-      warnings.add(failure);
-      this.#housekeeping.makeRoom();
-    }
+    let found: { problems: readonly string[]; warnings: readonly string[] };
     try {
-      // Nothing is written, and so no fsync made, unless something is to be forgotten or a failure to be looked at again.
-      await this.#commits.do({ writes: true, run: () => failure !== undefined && this.#db.exec(probeSql) });
+      found = await this.#ask({ verb: "check" }, (answer) => answer);
     } catch (error) {
       if (!isEscapementError(error)) throw error;
-      if (error.code === "store_full") warnings.add(error.message);
-      else problems.add(error.message);
+      // The file answers, but cannot be written to.
+      const sentence = [error.message];
+      found = error.code === "store_full" ? { problems: [], warnings: sentence } : { problems: sentence, warnings: [] };
     }
-    if (this.#commits.damage !== undefined) problems.add(this.#commits.damage);
     const roundTripMs = this.#clock.monotonicMs() - startedMs;
-    const timeMs = epochMs(this.#clock.wallMs());
-    // The file goes nowhere while this process holds it.
-    return { incarnation: "sqlite", timeMs, roundTripMs, problems: [...problems], warnings: [...warnings] };
+    // The file goes nowhere while this process holds it. It has no time: to answer this machine's own would be to agree
+    // with whatever that says.
+    return { incarnation: "sqlite", roundTripMs, ...found };
   }
 
   /** Answers what was asked before; what comes after is refused with `store_unavailable`. */
   async close(): Promise<void> {
-    if (!this.#db.isOpen) return;
-    this.#commits.close();
+    await this.#desk.close();
     this.#listeners.length = 0;
-    this.#db.close();
   }
 
-  #read<T>(run: () => T): Promise<T> {
-    return this.#commits.do({ writes: false, run });
+  #ask<V extends Verb, T>(request: Request & { readonly verb: V }, take: Take<Answers[V], T>): Promise<T> {
+    return this.#desk.ask(request, take);
   }
 
-  async #change<T>(shard: number, act: (call: Call) => T): Promise<T> {
+  /** A request about one shard; what it wakes is told before it is answered. */
+  #change<V extends Verb, T>(
+    request: Request & { readonly verb: V; readonly shard: number },
+    take: Take<Answers[V], T>,
+  ): Promise<T> {
+    const { shard } = request;
     assert(shard >= 0 && shard < this.shardCount, `shard ${shard} of ${this.shardCount}`);
-    const { value } = await this.#commits.do({
-      writes: true,
-      run: () => {
-        const call = new Call(shard);
-        const value = act(call);
-        for (const [lane, by] of call.counted) this.#ledger.counts.change(shard, lane, by);
-        return { call, value };
-      },
-      committed: ({ call }) => this.#wake(call),
+    return this.#desk.ask<V, T>(request, (answer, bytes, wakes) => {
+      const taken = take(answer, bytes, wakes);
+      if (wakes === undefined) return taken;
+      takeWakes(bytes, wakes.start, wakes.count, (id, idAt, lane, dueMs) => {
+        for (const listener of this.#listeners) listener.onWake(shard, id, idAt, lane, dueMs);
+      });
+      return taken;
     });
-    return value;
   }
 
-  #wake({ shard, wakes }: Call): void {
-    for (const { id, lane, dueMs } of wakes) {
-      for (const listener of this.#listeners) listener.onWake(shard, id, 0, lane, dueMs);
+  /** Writes them into the parcel: from here on they are ours, whatever the caller does with its buffers. */
+  #pack(items: readonly ScheduleItem[]): { start: number; count: number; names: LaneName[] } {
+    const { parcel } = this.#desk;
+    const start = parcel.length;
+    const names: LaneName[] = [];
+    let last: DelayedMessage | undefined;
+    let lane = 0;
+    for (const item of items) {
+      const { message } = item;
+      // What is accepted together is mostly for one topic.
+      if (last?.topic !== message.topic || last.tenant !== message.tenant) {
+        lane = laneOf(message.tenant, message.topic);
+        names.push([lane, message.topic]);
+      }
+      last = message;
+      putMessage(parcel, item, lane);
     }
+    return { start, count: items.length, names };
   }
 }
 
 export type SqliteDelayStoreOptions = SqliteFileOptions & {
-  /** The machine's own: there is no other clock here that could contradict it. */
+  /** The machine's own, for leases, members and tombstones: there is no other here. */
   readonly clock: MachineClock;
   readonly timers: Timers;
   /** How long ended messages stay known. Default: one hour. */
   readonly dedupeWindowMs?: DurationMs;
   /** Default 32; fixed with the first start. */
   readonly shardCount?: number;
+  /** Where the file is worked on. Default: a thread of its own. `callers` answers within the turn, for the simulation. */
+  readonly thread?: "own" | "callers";
 };
 
-/** Changes a page, so that it needs room in the log. */
-const probeSql =
-  "INSERT INTO meta (name, value) VALUES ('probe', 1) ON CONFLICT (name) DO UPDATE SET value = 1 - value";
+const asScheduled = (deliverAtMs: EpochMs): ScheduleResult => ({
+  outcome: "scheduled",
+  state: "scheduled",
+  deliverAtMs,
+  attempt: 0,
+});
 
-/** Some milliseconds' work. */
-const recoverMax = 1_000;
-
-const claimShardCount = (db: DatabaseSync, path: string, shardCount: number): void => {
-  db.prepare("INSERT OR IGNORE INTO meta (name, value) VALUES ('shards', ?)").run(shardCount);
-  const stored = db.prepare("SELECT value FROM meta WHERE name = 'shards'").get()!.value as number;
-  if (stored === shardCount) return;
-  throw new EscapementError(
-    "invalid_config",
-    `SHARDS is ${shardCount}, but ${path} was written with ${stored}; set it to ${stored} or use another folder`,
-    { field: "SHARDS" },
-  );
+const storedOf = ({ record, ...facts }: PlainStored): StoredMessage => {
+  if (record === undefined) return facts;
+  const bytes = asBuffer(record);
+  return { ...facts, message: readMessage(bytes, 0, bytes.length, idToBytes(facts.id), 0, facts.attempt) };
 };

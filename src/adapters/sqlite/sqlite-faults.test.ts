@@ -15,8 +15,8 @@ const big = (fill: number, bytes = 100_000) => Buffer.alloc(bytes, fill);
 
 describe("the sqlite store over a restart", () => {
   it("P1: keeps everything: what waits, is out, is dead, has ended, its groups, counts, epochs and topics", async () => {
-    using bench = new SqliteBench();
-    const first = bench.open();
+    await using bench = new SqliteBench();
+    const first = await bench.open();
     const hands = handsOf(first);
     await hands.own();
     const waiting = await hands.scheduled({ deliverAtMs: at(hour), body: big(7), properties: new Map([["a", "ü"]]) });
@@ -47,15 +47,15 @@ describe("the sqlite store over a restart", () => {
   });
 
   it("refuses another number of shards than it was made with", async () => {
-    using bench = new SqliteBench();
-    await bench.open({ shardCount: 8 }).close();
-    expect(() => bench.open({ shardCount: 16 })).toThrow("SHARDS is 16");
-    await bench.open({ shardCount: 8 }).close();
+    await using bench = new SqliteBench();
+    await (await bench.open({ shardCount: 8 })).close();
+    await expect(bench.open({ shardCount: 16 })).rejects.toThrow("SHARDS is 16");
+    await (await bench.open({ shardCount: 8 })).close();
   });
 
   it("answers what was asked before it was closed, and refuses what comes after", async () => {
-    using bench = new SqliteBench();
-    const store = bench.open();
+    await using bench = new SqliteBench();
+    const store = await bench.open();
     const hands = handsOf(store);
     const message = hands.message();
     const scheduled = store.schedule(hands.shard, [{ message }], t0);
@@ -63,44 +63,46 @@ describe("the sqlite store over a restart", () => {
     await store.close();
     expect((await scheduled)[0]?.outcome).toBe("scheduled");
     await expect(hands.get(message)).rejects.toMatchObject({ code: "store_unavailable" });
-    expectSame((await handsOf(bench.open()).get(message))?.message, message);
+    expectSame((await handsOf(await bench.open()).get(message))?.message, message);
   });
 });
 
 describe("the sqlite store refuses to open", () => {
   it("a file that is open already", async () => {
-    using bench = new SqliteBench();
-    const store = bench.open();
-    expect(() => bench.open()).toThrow(expect.objectContaining(refusing));
-    expect(() => bench.open()).toThrow("is open in another process");
+    await using bench = new SqliteBench();
+    const store = await bench.open();
+    await expect(bench.open()).rejects.toThrow(expect.objectContaining(refusing));
+    await expect(bench.open()).rejects.toThrow("is open in another process");
     await bench.reopen(store);
   });
 
   it("a file of a newer program, and leaves it as it is", async () => {
-    using bench = new SqliteBench();
-    await bench.open().close();
+    await using bench = new SqliteBench();
+    await (await bench.open()).close();
     const path = join(bench.folder, "escapement.db");
     const db = new DatabaseSync(path);
     db.exec("PRAGMA user_version = 999");
     db.close();
     const before = readFileSync(path);
-    expect(() => bench.open()).toThrow(expect.objectContaining(refusing));
-    expect(() => bench.open()).toThrow("newer program (version 999");
+    await expect(bench.open()).rejects.toThrow(expect.objectContaining(refusing));
+    await expect(bench.open()).rejects.toThrow("newer program (version 999");
     expect(readFileSync(path).equals(before)).toBe(true);
   });
 
   it("a folder that cannot be made, and a file that is no database", async () => {
-    using bench = new SqliteBench();
+    await using bench = new SqliteBench();
     writeFileSync(join(bench.folder, "file"), "x");
-    expect(() => bench.open({ folder: join(bench.folder, "file", "data") })).toThrow("cannot be made (ENOTDIR)");
+    await expect(bench.open({ folder: join(bench.folder, "file", "data") })).rejects.toThrow(
+      "cannot be made (ENOTDIR)",
+    );
     writeFileSync(join(bench.folder, "escapement.db"), "not a database ".repeat(1_000));
-    expect(() => bench.open()).toThrow(expect.objectContaining(refusing));
-    expect(() => bench.open()).toThrow("is damaged");
+    await expect(bench.open()).rejects.toThrow(expect.objectContaining(refusing));
+    await expect(bench.open()).rejects.toThrow("is damaged");
   });
 
   it("a file whose tables are damaged", async () => {
-    using bench = new SqliteBench();
-    const store = bench.open();
+    await using bench = new SqliteBench();
+    const store = await bench.open();
     const hands = handsOf(store);
     for (let i = 0; i < 20; i++) await hands.schedule(...Array.from({ length: 100 }, () => hands.message()));
     await store.close();
@@ -109,13 +111,13 @@ describe("the sqlite store refuses to open", () => {
     // Every page but the first few loses its head: no tree holds together.
     for (let page = 8; page < bytes.length / 4_096; page++) bytes.fill(0xa5, page * 4_096, page * 4_096 + 64);
     writeFileSync(path, bytes);
-    expect(() => bench.open()).toThrow("is damaged");
+    await expect(bench.open()).rejects.toThrow("is damaged");
   });
 
   it("a log with a flipped bit in the middle, which would take back what was acknowledged after it", async () => {
-    using bench = new SqliteBench();
-    using copy = new SqliteBench();
-    const store = bench.open();
+    await using bench = new SqliteBench();
+    await using copy = new SqliteBench();
+    const store = await bench.open();
     const hands = handsOf(store);
     const messages: DelayedMessage[] = [];
     for (let i = 0; i < 10; i++) messages.push(await hands.scheduled());
@@ -130,13 +132,13 @@ describe("the sqlite store refuses to open", () => {
     const flipped = Buffer.from(whole);
     flipped[32 + Math.floor(frames / 2) * (24 + 4_096) + 2_000]! ^= 4;
     writeFileSync(path, flipped);
-    expect(() => copy.open()).toThrow("escapement.db-wal is damaged");
+    await expect(copy.open()).rejects.toThrow("escapement.db-wal is damaged");
 
     // A torn tail is no damage: whatever it was, it was not acknowledged.
     const torn = Buffer.from(whole);
     torn[torn.length - 5]! ^= 4;
     writeFileSync(path, torn);
-    const reopened = copy.open();
+    const reopened = await copy.open();
     expect((await handsOf(reopened).get(messages[8]!))?.state).toBe("scheduled");
     await reopened.close();
     await store.close();
@@ -145,8 +147,8 @@ describe("the sqlite store refuses to open", () => {
 
 describe("the sqlite store on bad days", () => {
   it("never hands out a body that is not what was accepted: a flipped bit sets the message aside", async () => {
-    using bench = new SqliteBench();
-    const first = bench.open();
+    await using bench = new SqliteBench();
+    const first = await bench.open();
     const hands = handsOf(first);
     const [small, large] = [hands.message({ body: Buffer.from("find me small") }), hands.message({ body: big(0xc3) })];
     const sound = hands.message();
@@ -158,7 +160,7 @@ describe("the sqlite store on bad days", () => {
     bytes[bytes.indexOf(big(0xc3, 1_000)) + 500]! ^= 0x80;
     writeFileSync(path, bytes);
 
-    const store = bench.open();
+    const store = await bench.open();
     const again = handsOf(store);
     await again.own();
     expect(await again.get(small)).toMatchObject({ state: "scheduled", reason: { code: "record_damaged" } });
@@ -174,22 +176,22 @@ describe("the sqlite store on bad days", () => {
   });
 
   it("P2: a due that is not the one in the record is not believed", async () => {
-    using bench = new SqliteBench();
-    const first = bench.open();
+    await using bench = new SqliteBench();
+    const first = await bench.open();
     const message = await handsOf(first).scheduled({ deliverAtMs: at(hour) });
     await first.close();
     const db = new DatabaseSync(join(bench.folder, "escapement.db"));
     db.exec(`UPDATE entry SET due = ${t0}; UPDATE due SET due = ${t0}`);
     db.close();
-    const hands = handsOf(bench.open());
+    const hands = handsOf(await bench.open());
     await hands.own();
     expect(await hands.claim([message])).toMatchObject({ claimed: [], gone: 1 });
     expect(await hands.deadIds()).toEqual([message.id]);
   });
 
   it("full, it refuses and loses nothing; delivering goes on, and accepting when there is room again", async () => {
-    using bench = new SqliteBench();
-    const store = bench.open({ fileBytesMax: 3_000_000, dedupeWindowMs: durationMs(1_000) });
+    await using bench = new SqliteBench();
+    const store = await bench.open({ fileBytesMax: 3_000_000, dedupeWindowMs: durationMs(1_000) });
     const hands = handsOf(store);
     await hands.own();
     const accepted: DelayedMessage[] = [];
@@ -220,8 +222,8 @@ describe("the sqlite store on bad days", () => {
   });
 
   it("says in its health that it was full, until it is not", async () => {
-    using bench = new SqliteBench();
-    const store = bench.open({ fileBytesMax: 400_000 });
+    await using bench = new SqliteBench();
+    const store = await bench.open({ fileBytesMax: 400_000 });
     const hands = handsOf(store);
     await expect(hands.scheduled({ body: big(1, 500_000) })).rejects.toMatchObject({ code: "store_full" });
     expect(await store.check()).toMatchObject({ problems: [], warnings: [expect.stringContaining("no room left")] });
@@ -229,9 +231,14 @@ describe("the sqlite store on bad days", () => {
     await hands.scheduled();
   });
 
+  it("has no time of its own to hold against this machine's clock", async () => {
+    await using bench = new SqliteBench();
+    expect(await (await bench.open()).check()).not.toHaveProperty("timeMs");
+  });
+
   it("a call that fails takes back itself, and nothing of those that came with it", async () => {
-    using bench = new SqliteBench();
-    const store = bench.open();
+    await using bench = new SqliteBench();
+    const store = await bench.open();
     const hands = handsOf(store);
     await hands.own();
     const [a, b, known] = [hands.message(), hands.message(), await hands.scheduled()];
@@ -250,6 +257,37 @@ describe("the sqlite store on bad days", () => {
     expect([...waitingByTopic].sort()).toEqual([
       ["new", 1],
       ["orders", 3],
+    ]);
+  });
+
+  it("P7: what was claimed and settled beside a call that failed is claimed and settled once", async () => {
+    await using bench = new SqliteBench();
+    const store = await bench.open();
+    const hands = handsOf(store);
+    await hands.own();
+    const [a, b, c] = [await hands.scheduled(), await hands.scheduled(), await hands.scheduled()];
+    await hands.claimed(b, c);
+    const answers = await Promise.allSettled([
+      hands.claim([a]),
+      hands.settle([{ kind: "delivered", id: b.id }]),
+      hands.store.schedule(hands.shard, [{ message: a }], t0),
+      hands.retry(c, at(5)),
+    ]);
+    expect(answers.map(({ status }) => status)).toEqual(["fulfilled", "fulfilled", "rejected", "fulfilled"]);
+    const stats = await store.stats(hands.shard, t0);
+    expect([stats.claimed, stats.dueNow, stats.waitingByTopic.get("orders")]).toEqual([1, 0, 1]);
+    const again = handsOf(await bench.reopen(store));
+    expect([await again.state(a), await again.state(b), await again.state(c)]).toEqual([
+      "claimed",
+      "delivered",
+      "scheduled",
+    ]);
+    await again.own();
+    expect(await again.recover()).toBe(1);
+    const { claimed } = await again.claim([a, b, c], at(5));
+    expect(claimed.map(({ id, attempt }) => [id, attempt])).toEqual([
+      [a.id, 2],
+      [c.id, 2],
     ]);
   });
 });

@@ -2,6 +2,7 @@ import { accessSync, closeSync, constants, fsyncSync, mkdirSync, openSync } from
 import { dirname, join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { EscapementError } from "../../message/errors.ts";
+import { CommitMark } from "./commit-mark.ts";
 import { isLogDamaged } from "./log-check.ts";
 import { migrate, versionOf } from "./schema.ts";
 import { sqliteFailure } from "./sqlite-errors.ts";
@@ -22,14 +23,28 @@ export type SqliteFileOptions = {
   readonly fileBytesMax?: number;
 };
 
+export type SqliteFile = {
+  readonly db: DatabaseSync;
+  readonly path: string;
+  readonly mark: CommitMark;
+  /** Carries the log back into the file and gives up the lock. */
+  readonly close: () => void;
+};
+
 export const databaseName = "escapement.db";
 
 /** Throws `store_refusing` (in use, not writable, damaged, newer) with a sentence that says what to change. */
-export const openSqliteFile = ({ folder, fileBytesMax }: SqliteFileOptions): { db: DatabaseSync; path: string } => {
+export const openSqliteFile = ({ folder, fileBytesMax }: SqliteFileOptions): SqliteFile => {
   makeFolder(folder);
   const path = join(folder, databaseName);
   assertWritable(folder, path);
   let db: DatabaseSync | undefined;
+  let mark: CommitMark | undefined;
+  const close = () => {
+    if (db?.isOpen === true) db.close();
+    mark?.close();
+    mark = undefined;
+  };
   try {
     db = new DatabaseSync(path, { enableForeignKeyConstraints: false });
     db.exec("PRAGMA locking_mode = EXCLUSIVE");
@@ -46,10 +61,12 @@ export const openSqliteFile = ({ folder, fileBytesMax }: SqliteFileOptions): { d
     if (fileBytesMax !== undefined) db.exec(`PRAGMA max_page_count = ${Math.ceil(fileBytesMax / pageBytes)};`);
     assertSettings(db, path);
     assertHealthy(db, path);
+    mark = new CommitMark(`${path}-mark`);
+    assertComplete(version === 0 ? 0 : lastCommitOf(db), mark.read(), path);
     migrate(db, version);
-    return { db, path };
+    return { db, path, mark, close };
   } catch (error) {
-    if (db?.isOpen) db.close();
+    close();
     throw sqliteFailure(error, path);
   }
 };
@@ -79,11 +96,11 @@ const makeFolder = (folder: string): void => {
 
 /** Asked beforehand: SQLite opens what it may not write for reading, and later answers with an input/output error. */
 const assertWritable = (folder: string, path: string): void => {
-  for (const place of [folder, path]) {
+  for (const place of [folder, path, `${path}-mark`]) {
     try {
       accessSync(place, constants.R_OK | constants.W_OK);
     } catch (error) {
-      if (codeOf(error) === "ENOENT") continue; // the file, before its first opening
+      if (codeOf(error) === "ENOENT") continue; // a file, before its first opening
       throw notUsable(`${place} cannot be written (${codeOf(error)})`);
     }
   }
@@ -116,6 +133,17 @@ const assertHealthy = (db: DatabaseSync, path: string): void => {
     if (found === "ok") continue;
     throw damagedFile(path);
   }
+};
+
+const lastCommitOf = (db: DatabaseSync): number =>
+  db.prepare("SELECT value FROM meta WHERE name = 'commit'").get()!.value as number;
+
+const assertComplete = (commit: number, marked: number, path: string): void => {
+  if (commit >= marked) return;
+  throw new EscapementError(
+    "store_refusing",
+    `${path} ends with commit ${commit}, but commit ${marked} was acknowledged: its log was cut off or removed, or it is an older copy. Restore the folder from a backup; to go on without what is missing, delete ${path}-mark.`,
+  );
 };
 
 const damagedFile = (path: string): EscapementError =>

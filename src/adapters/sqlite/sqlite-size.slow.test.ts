@@ -11,8 +11,8 @@ const big = (fill: number, bytes: number) => Buffer.alloc(bytes, fill);
 
 describe("the sqlite file", () => {
   it("stays as large as what it holds, however much passes through, and shrinks after a flood", async () => {
-    using bench = new SqliteBench();
-    const store = bench.open({ dedupeWindowMs: durationMs(1_000) });
+    await using bench = new SqliteBench();
+    const store = await bench.open({ dedupeWindowMs: durationMs(1_000) });
     const hands = new StoreHands({ store, close: () => store.close() });
     await hands.own();
     const path = join(bench.folder, "escapement.db");

@@ -12,6 +12,8 @@ export class WaitingCount {
   readonly #byTopic: StatementSync;
   readonly #dueUntil: StatementSync;
   readonly #byStep: StatementSync;
+  /** Shard and lane, to what the transaction changes. */
+  readonly #changes = new Map<number, number>();
   /** Lanes whose topic is in the file, or in a transaction not yet undone. */
   readonly #named = new Set<number>();
 
@@ -41,35 +43,58 @@ export class WaitingCount {
     this.#named.add(lane);
   }
 
-  /** A call was undone, and with it perhaps a name. */
-  doubtNames(): void {
+  change(shard: number, lane: number, by: number): void {
+    const place = shard * lanesMax + lane;
+    this.#changes.set(place, (this.#changes.get(place) ?? 0) + by);
+  }
+
+  /** At the end of the transaction, and before somebody asks. */
+  write(): void {
+    for (const [place, by] of this.#changes) {
+      if (by !== 0) this.#change.run(Math.floor(place / lanesMax), place % lanesMax, by);
+    }
+    this.#changes.clear();
+  }
+
+  /** The transaction is taken back, and with it perhaps a name. */
+  drop(): void {
+    this.#changes.clear();
     this.#named.clear();
   }
 
-  change(shard: number, lane: number, by: number): void {
-    if (by !== 0) this.#change.run(shard, lane, by);
-  }
-
   byTopic(shard: number): ReadonlyMap<string, number> {
+    this.write();
     const rows = this.#byTopic.all(shard) as { topic: string; messages: number }[];
     return new Map(rows.map(({ topic, messages }) => [topic, messages]));
   }
 
-  byTime(shard: number, nowMs: number): Pick<ShardStats, "dueNow" | "duePerMinute" | "duePerHour"> {
+  /** `out` are the dues of those that are in the index but do not wait. */
+  byTime(
+    shard: number,
+    nowMs: number,
+    out: readonly number[],
+  ): Pick<ShardStats, "dueNow" | "duePerMinute" | "duePerHour"> {
     return {
-      dueNow: this.#dueUntil.get(shard, nowMs)!.messages as number,
-      duePerMinute: this.#perStep(shard, nowMs, minute, 60),
-      duePerHour: this.#perStep(shard, nowMs, hour, 24),
+      dueNow: (this.#dueUntil.get(shard, nowMs)!.messages as number) - out.filter((dueMs) => dueMs <= nowMs).length,
+      duePerMinute: this.#perStep(shard, nowMs, minute, 60, out),
+      duePerHour: this.#perStep(shard, nowMs, hour, 24, out),
     };
   }
 
-  #perStep(shard: number, nowMs: number, stepMs: number, steps: number): number[] {
+  #perStep(shard: number, nowMs: number, stepMs: number, steps: number, out: readonly number[]): number[] {
     const counts = new Array<number>(steps).fill(0);
     const rows = this.#byStep.all({ shard, nowMs, stepMs, steps }) as { step: number; messages: number }[];
     for (const { step, messages } of rows) counts[step] = messages;
+    for (const dueMs of out) {
+      const step = Math.floor((dueMs - nowMs - 1) / stepMs);
+      if (dueMs > nowMs && step < steps) counts[step]!--;
+    }
     return counts;
   }
 }
 
 /** Some megabytes at most; what is cleared is looked up again. */
 const namedMax = 100_000;
+
+/** Lanes have 32 bits; a number that holds shard and lane stays well within what a double can count. */
+const lanesMax = 2 ** 32;

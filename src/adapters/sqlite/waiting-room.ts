@@ -1,19 +1,24 @@
 import { createHash } from "node:crypto";
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import { IdList } from "../../message/id-list.ts";
 import type { DelayedMessage } from "../../message/message.ts";
+import type { EpochMs } from "../../message/time.ts";
 import type { Entry, EntryTable } from "./entry-table.ts";
+import type { OutTable } from "./out-table.ts";
 
 /**
  * Which waiting messages may be claimed, by shard and due; of a message group only the head. The rules are those of
  * the memory store's room of the same name: a head keeps its place until it ends, except that a message with an
  * earlier time takes the place of a head that was never attempted.
  *
+ * What is claimed keeps its place in the index until it has ended: leaving and coming back would be two writes, and
+ * most of what is claimed never comes back.
+ *
  * A group's order is (what the user asked for, acceptance). It needs no column of its own in `entry`: who stands behind
  * a head was never attempted where it stands, so its due is what the user asked for; the head's is kept in `head`.
  */
 export class WaitingRoom {
   readonly #entries: EntryTable;
+  readonly #outs: OutTable;
   readonly #addDue: StatementSync;
   readonly #removeDue: StatementSync;
   readonly #page: StatementSync;
@@ -24,8 +29,9 @@ export class WaitingRoom {
   readonly #removeFollower: StatementSync;
   readonly #firstFollower: StatementSync;
 
-  constructor(db: DatabaseSync, entries: EntryTable) {
+  constructor(db: DatabaseSync, entries: EntryTable, outs: OutTable) {
     this.#entries = entries;
+    this.#outs = outs;
     this.#addDue = db.prepare("INSERT INTO due (shard, due, seq, id, lane) VALUES (?, ?, ?, ?, ?)");
     this.#removeDue = db.prepare("DELETE FROM due WHERE shard = ? AND due = ? AND seq = ?");
     this.#page = db.prepare(
@@ -48,13 +54,13 @@ export class WaitingRoom {
   enter(entry: Entry): Entry | undefined {
     const { group } = entry;
     if (group === undefined) {
-      this.putBack(entry);
+      this.#add(entry);
       return entry;
     }
     const head = this.#headOf(group);
     if (head === undefined) {
       this.#setHead.run(group, entry.id, entry.dueMs, entry.seq);
-      this.putBack(entry);
+      this.#add(entry);
       return entry;
     }
     this.#addFollower.run(group, entry.dueMs, entry.seq, entry.id);
@@ -63,7 +69,7 @@ export class WaitingRoom {
     // A claimed head stays by the same rule: claiming counted its attempt.
     if (headEntry.attempt > 0) return undefined;
     this.#addFollower.run(group, head.due, head.seq, head.id);
-    this.takeOut(headEntry);
+    this.#remove(headEntry);
     return this.#promoteFirstOf(group, entry.shard);
   }
 
@@ -72,7 +78,7 @@ export class WaitingRoom {
    * entered with. Answers who became claimable by that.
    */
   leave(entry: Entry): Entry | undefined {
-    if (entry.state === "scheduled") this.takeOut(entry);
+    this.#remove(entry);
     const { group } = entry;
     if (group === undefined) return undefined;
     const head = this.#headOf(group);
@@ -88,28 +94,35 @@ export class WaitingRoom {
     return entry.group === undefined || this.#headOf(entry.group)?.seq === entry.seq;
   }
 
-  /** Out of the index; it keeps its place in its group. Does nothing when it is not in. */
-  takeOut(entry: Entry): void {
-    this.#removeDue.run(entry.shard, entry.dueMs, entry.seq);
-  }
-
-  /** Claimed before and scheduled again. */
-  putBack(entry: Entry): void {
-    this.#addDue.run(entry.shard, entry.dueMs, entry.seq, entry.id, entry.lane);
+  /** Claimed before, it waits again for another time. */
+  putBack(entry: Entry, dueMs: EpochMs): void {
+    this.#remove(entry);
+    entry.dueMs = dueMs;
+    this.#add(entry);
   }
 
   /** Claimable ones behind (afterMs, afterSeq) and due at or before `untilMs`, in this order. */
   page(shard: number, afterMs: number, afterSeq: number, untilMs: number, limit: number): DuePage {
     const rows = this.#page.all(shard, afterMs, afterSeq, untilMs, limit) as unknown as DueRow[];
-    const bytes = Buffer.allocUnsafe(16 * rows.length);
-    for (const [i, row] of rows.entries()) bytes.set(row[2], 16 * i);
     const last = rows.at(-1);
+    const waiting = this.#outs.size === 0 ? rows : rows.filter((row) => this.#outs.get(row[2]) === undefined);
+    const ids = new Uint8Array(16 * waiting.length);
+    for (const [i, row] of waiting.entries()) ids.set(row[2], 16 * i);
     return {
-      ids: new IdList(bytes, rows.length),
-      lanes: Uint32Array.from(rows, (row) => row[3]),
-      dueMs: Float64Array.from(rows, (row) => row[0]),
-      last: last === undefined ? undefined : { dueMs: last[0], seq: last[1] },
+      ids,
+      lanes: Uint32Array.from(waiting, (row) => row[3]),
+      dueMs: Float64Array.from(waiting, (row) => row[0]),
+      last: last === undefined || rows.length < limit ? undefined : { dueMs: last[0], seq: last[1] },
     };
+  }
+
+  #add(entry: Entry): void {
+    this.#addDue.run(entry.shard, entry.dueMs, entry.seq, entry.id, entry.lane);
+  }
+
+  /** Does nothing when it is not in. */
+  #remove(entry: Entry): void {
+    this.#removeDue.run(entry.shard, entry.dueMs, entry.seq);
   }
 
   #headOf(group: Uint8Array): Place | undefined {
@@ -125,15 +138,16 @@ export class WaitingRoom {
     this.#removeFollower.run(group, first.due, first.seq);
     this.#setHead.run(group, first.id, first.due, first.seq);
     const next = this.#entries.find(shard, first.id)!;
-    this.putBack(next);
+    this.#add(next);
     return next;
   }
 }
 
 export type DuePage = {
-  readonly ids: IdList;
+  readonly ids: Uint8Array;
   readonly lanes: Uint32Array;
   readonly dueMs: Float64Array;
+  /** Where the next page begins; undefined behind the last one. */
   readonly last: { readonly dueMs: number; readonly seq: number } | undefined;
 };
 

@@ -9,7 +9,7 @@ import { SqliteDelayStore } from "../sqlite-delay-store.ts";
  * some, and prints what was acknowledged, once it was, as lines of `scheduled <id>` and `canceled <id>`.
  */
 const [folder] = process.argv.slice(2);
-const store = SqliteDelayStore.open({ folder: folder!, clock: machineClock, timers: systemTimers });
+const store = await SqliteDelayStore.open({ folder: folder!, clock: machineClock, timers: systemTimers });
 const hands = new StoreHands({ store, close: () => store.close() });
 const say = (...words: string[]) => process.stdout.write(`${words.join(" ")}\n`);
 

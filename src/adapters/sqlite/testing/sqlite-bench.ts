@@ -8,14 +8,16 @@ import { SqliteDelayStore, type SqliteDelayStoreOptions } from "../sqlite-delay-
 /** A folder for one test, and a store in it that lives on a clock of its own and may be closed and opened again. */
 export const startTime = epochMs(1_800_000_000_000);
 
-export class SqliteBench implements Disposable {
+export class SqliteBench implements AsyncDisposable {
   readonly folder = mkdtempSync(join(tmpdir(), "escapement-sqlite-"));
   readonly #stores = new Set<SqliteDelayStore>();
   nowMs: number = startTime;
 
-  open(options: Partial<SqliteDelayStoreOptions> = {}): SqliteDelayStore {
+  /** On this thread, unless `options` say otherwise: to start another for each test takes its time. */
+  async open(options: Partial<SqliteDelayStoreOptions> = {}): Promise<SqliteDelayStore> {
     const clock = { wallMs: () => this.nowMs, monotonicMs: () => this.nowMs };
-    const store = SqliteDelayStore.open({ folder: this.folder, clock, timers: systemTimers, ...options });
+    const own = { folder: this.folder, clock, timers: systemTimers, thread: "callers" } as const;
+    const store = await SqliteDelayStore.open({ ...own, ...options });
     this.#stores.add(store);
     return store;
   }
@@ -25,8 +27,8 @@ export class SqliteBench implements Disposable {
     return this.open(options);
   }
 
-  [Symbol.dispose](): void {
-    for (const store of this.#stores) void store.close();
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const store of this.#stores) await store.close();
     rmSync(this.folder, { recursive: true, force: true });
   }
 }

@@ -1,0 +1,205 @@
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { EscapementError } from "../../message/errors.ts";
+import { idBytes } from "../../message/id.ts";
+import * as accepting from "./accepting.ts";
+import { GroupCommit, type Work } from "./group-commit.ts";
+import { Housekeeping } from "./housekeeping.ts";
+import { Call, Ledger } from "./ledger.ts";
+import * as owning from "./owning.ts";
+import { putWakes, takeMessages, takeOutcomes } from "./packing.ts";
+import { Parcel } from "./parcel.ts";
+import * as reading from "./reading.ts";
+import type { Answers, Post, PostReply, Reply, Request } from "./requests.ts";
+import { sqliteFailure } from "./sqlite-errors.ts";
+import { openSqliteFile, type SqliteFile, type SqliteFileOptions } from "./sqlite-file.ts";
+import { TopicTable } from "./topic-table.ts";
+
+/**
+ * What has the file: posts of requests go in, and come out answered when they are on disk. It runs where it is put, on
+ * a thread of its own or on the caller's; it has no clock, no timers and no promises. What a verb does is in
+ * accepting.ts, owning.ts and reading.ts, the tables are in schema.ts.
+ */
+export class Engine {
+  readonly #file: SqliteFile;
+  readonly #db: DatabaseSync;
+  readonly #ledger: Ledger;
+  readonly #topics: TopicTable;
+  readonly #commits: GroupCommit;
+  readonly #housekeeping: Housekeeping;
+  readonly #nextCommit: StatementSync;
+  #clockMs = 0;
+  #commit = 0;
+
+  /**
+   * Opens the folder's file, or makes both. Throws `store_refusing` when it is in use, not writable, damaged or newer
+   * than this program, and `invalid_config` when its shard count is another.
+   */
+  constructor(options: EngineOptions) {
+    const file = openSqliteFile(options);
+    try {
+      const { db, path } = file;
+      this.#file = file;
+      this.#db = db;
+      claimShardCount(db, path, options.shardCount);
+      this.#ledger = new Ledger(db, () => this.#clockMs, options.dedupeWindowMs);
+      this.#topics = new TopicTable(db);
+      this.#housekeeping = new Housekeeping(db, this.#ledger);
+      this.#nextCommit = db.prepare("UPDATE meta SET value = value + 1 WHERE name = 'commit' RETURNING value");
+      this.#commits = new GroupCommit({
+        db,
+        path,
+        finish: () => this.#ledger.write(),
+        chores: () => this.#housekeeping.forget(),
+        undone: () => this.#ledger.drop(),
+        sealed: () => {
+          this.#commit = this.#nextCommit.get()!.value as number;
+        },
+        committed: () => {
+          file.mark.write(this.#commit);
+          this.#housekeeping.shrinkSometimes();
+        },
+      });
+    } catch (error) {
+      file.close();
+      throw sqliteFailure(error, file.path);
+    }
+  }
+
+  /** Everything in one transaction; each post gets its reply. */
+  run(posts: readonly Post[]): PostReply[] {
+    this.#clockMs = posts.at(-1)!.clockMs;
+    const parcels = posts.map(() => new Parcel(parcelBytes));
+    const works = posts.flatMap(({ requests, parcel }, i) => {
+      const bytes = Buffer.from(parcel);
+      return requests.map((request) => this.#work(request, bytes, parcels[i]!));
+    });
+    const isCheck = posts.some(({ requests }) => requests.some(({ verb }) => verb === "check"));
+    if (isCheck && this.#commits.lastWriteFailure !== undefined) this.#housekeeping.makeRoom();
+    const done = this.#commits.run(works);
+    if (isCheck) {
+      this.#file.mark.sync();
+      this.#housekeeping.shrinkSometimes();
+    }
+    let next = 0;
+    return posts.map(({ requests }, i) => {
+      const replies = requests.map((): Reply => {
+        const one = done[next++]!;
+        if ("error" in one) return { error: { code: one.error.code, message: one.error.message } };
+        const { value, wakes } = one.value;
+        if (wakes.length === 0) return { value, wakes: undefined };
+        const start = parcels[i]!.length;
+        putWakes(parcels[i]!, wakes);
+        return { value, wakes: { start, count: wakes.length } };
+      });
+      return { replies, parcel: parcels[i]!.buffer };
+    });
+  }
+
+  /** Carries the log back into the file. */
+  close(): void {
+    this.#file.close();
+  }
+
+  #work(request: Request, bytes: Buffer, parcel: Parcel): Work<{ value: unknown; wakes: Call["wakes"] }> {
+    return {
+      writes: !reads.has(request.verb),
+      run: () => {
+        const call = new Call("shard" in request ? request.shard : 0, this.#ledger.counts);
+        return { value: this.#answer(request, call, bytes, parcel), wakes: call.wakes };
+      },
+    };
+  }
+
+  #answer(request: Request, call: Call, bytes: Buffer, parcel: Parcel): Answers[Request["verb"]] {
+    const ledger = this.#ledger;
+    switch (request.verb) {
+      case "schedule": {
+        for (const [lane, topic] of request.names) ledger.counts.name(lane, topic);
+        return accepting.schedule(ledger, call, takeMessages(bytes, request.start, request.count));
+      }
+      case "bury": {
+        const messages = takeMessages(bytes, request.start, request.count);
+        accepting.bury(ledger, call, messages, request.reasons, request.nowMs);
+        return undefined;
+      }
+      case "cancel":
+        return accepting.cancel(ledger, call, request.ids, request.nowMs);
+      case "reschedule":
+        return accepting.reschedule(ledger, call, request.changes);
+      case "get":
+        return reading.get(ledger, request.shard, request.ids);
+      case "dead":
+        return reading.dead(ledger, request.shard, request.cursor, request.limit);
+      case "stats":
+        return reading.stats(ledger, request.shard, request.nowMs);
+      case "acquire":
+        return ledger.leases.acquire(request.shard, request.owner, request.leaseMs);
+      case "renew":
+        return request.leases.map(({ shard, epoch }) =>
+          ledger.leases.renew(shard, epoch, request.owner, request.leaseMs),
+        );
+      case "release":
+        ledger.leases.release(request.shard, request.epoch, request.owner);
+        return undefined;
+      case "recover":
+        return owning.recover(ledger, call, request.epoch, Math.min(request.limit, recoverMax));
+      case "near":
+        return reading.near(ledger, request.shard, request.fromMs, request.untilMs, request.cursor, request.limit);
+      case "claim": {
+        const ids = bytes.subarray(request.start, request.start + idBytes * request.count);
+        return owning.claim(ledger, call, request.epoch, ids, request.nowMs, request.bytesMax, parcel);
+      }
+      case "settle": {
+        const outcomes = takeOutcomes(bytes, request.start, request.count, request.reasons);
+        return owning.settle(ledger, call, request.epoch, outcomes, request.nowMs);
+      }
+      case "topics":
+        return this.#topics.known();
+      case "remember":
+        this.#topics.remember(request.topic);
+        return undefined;
+      case "check":
+        return this.#check();
+    }
+  }
+
+  /**
+   * Asked regularly, so it is also when a store without traffic forgets and shrinks. A failed write is a warning of the
+   * first check after it, and of every further one until there is room again: each call is refused by itself. Damage is
+   * a problem. Nothing is written, and so no fsync made, unless something is to be forgotten or a failure to be looked
+   * at again.
+   */
+  #check(): Answers["check"] {
+    const { damage, lastWriteFailure } = this.#commits;
+    if (lastWriteFailure !== undefined) this.#db.exec(probeSql);
+    return {
+      problems: damage === undefined ? [] : [damage],
+      warnings: lastWriteFailure === undefined ? [] : [lastWriteFailure],
+    };
+  }
+}
+
+export type EngineOptions = SqliteFileOptions & { readonly dedupeWindowMs: number; readonly shardCount: number };
+
+const reads: ReadonlySet<Request["verb"]> = new Set(["get", "dead", "stats", "near", "topics"]);
+
+/** Holds what a claim of 100 ordinary messages answers; a larger answer makes it grow. */
+const parcelBytes = 32 * 1024;
+
+/** Changes a page, so that it needs room in the log. */
+const probeSql =
+  "INSERT INTO meta (name, value) VALUES ('probe', 1) ON CONFLICT (name) DO UPDATE SET value = 1 - value";
+
+/** Some milliseconds' work. */
+const recoverMax = 1_000;
+
+const claimShardCount = (db: DatabaseSync, path: string, shardCount: number): void => {
+  db.prepare("INSERT OR IGNORE INTO meta (name, value) VALUES ('shards', ?)").run(shardCount);
+  const stored = db.prepare("SELECT value FROM meta WHERE name = 'shards'").get()!.value as number;
+  if (stored === shardCount) return;
+  throw new EscapementError(
+    "invalid_config",
+    `SHARDS is ${shardCount}, but ${path} was written with ${stored}; set it to ${stored} or use another folder`,
+    { field: "SHARDS" },
+  );
+};
