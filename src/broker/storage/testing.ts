@@ -40,6 +40,7 @@ export const openStore = (options: Partial<CommitLogStoreOptions> = {}): Promise
     flush: "sync",
     segmentBytes: 4_096,
     entriesPerFile: 8,
+    retention: { keepMs: 1e12, keepBytes: 1e12 },
     clock: { nowMs: () => epochMs(1_000), monotonicMs: () => 0 },
     timers: noTimers,
     log: silentLog,
