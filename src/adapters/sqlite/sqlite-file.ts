@@ -4,6 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { EscapementError } from "../../message/errors.ts";
 import { CommitMark } from "./commit-mark.ts";
 import { isLogDamaged } from "./log-check.ts";
+import { Reserve } from "./reserve.ts";
 import { migrate, versionOf } from "./schema.ts";
 import { sqliteFailure } from "./sqlite-errors.ts";
 
@@ -27,6 +28,7 @@ export type SqliteFile = {
   readonly db: DatabaseSync;
   readonly path: string;
   readonly mark: CommitMark;
+  readonly reserve: Reserve;
   /** Carries the log back into the file and gives up the lock. */
   readonly close: () => void;
 };
@@ -40,10 +42,13 @@ export const openSqliteFile = ({ folder, fileBytesMax }: SqliteFileOptions): Sql
   assertWritable(folder, path);
   let db: DatabaseSync | undefined;
   let mark: CommitMark | undefined;
+  let reserve: Reserve | undefined;
   const close = () => {
     if (db?.isOpen === true) db.close();
     mark?.close();
+    reserve?.close();
     mark = undefined;
+    reserve = undefined;
   };
   try {
     db = new DatabaseSync(path, { enableForeignKeyConstraints: false });
@@ -63,8 +68,9 @@ export const openSqliteFile = ({ folder, fileBytesMax }: SqliteFileOptions): Sql
     assertHealthy(db, path);
     mark = new CommitMark(`${path}-mark`);
     assertComplete(version === 0 ? 0 : lastCommitOf(db), mark.read(), path);
+    reserve = new Reserve(`${path}-reserve`);
     migrate(db, version);
-    return { db, path, mark, close };
+    return { db, path, mark, reserve, close };
   } catch (error) {
     close();
     throw sqliteFailure(error, path);
