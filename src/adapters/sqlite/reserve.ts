@@ -11,16 +11,18 @@ import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, writeSync } f
  */
 export class Reserve {
   readonly #file: number;
+  readonly #wantedBytes: number;
   #bytes: number;
 
-  constructor(path: string) {
+  constructor(path: string, wantedBytes: number) {
+    this.#wantedBytes = wantedBytes;
     closeSync(openSync(path, "a"));
     this.#file = openSync(path, "r+");
     this.#bytes = fstatSync(this.#file).size;
   }
 
   get isWhole(): boolean {
-    return this.#bytes >= reserveBytes;
+    return this.#bytes >= this.#wantedBytes;
   }
 
   /** Answers whether there was something to give. */
@@ -51,6 +53,6 @@ export class Reserve {
 }
 
 /** The log, and as much again by which the file may have to grow to take it in. */
-const reserveBytes = 32 * 1024 * 1024;
+export const reserveBytesDefault = 32 * 1024 * 1024;
 /** One a second: whole after half a minute. */
 const stepBytes = 1024 * 1024;

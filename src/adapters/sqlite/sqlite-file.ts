@@ -4,7 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { EscapementError } from "../../message/errors.ts";
 import { CommitMark } from "./commit-mark.ts";
 import { isLogDamaged } from "./log-check.ts";
-import { Reserve } from "./reserve.ts";
+import { Reserve, reserveBytesDefault } from "./reserve.ts";
 import { migrate, versionOf } from "./schema.ts";
 import { sqliteFailure } from "./sqlite-errors.ts";
 
@@ -22,6 +22,8 @@ export type SqliteFileOptions = {
   readonly folder: string;
   /** The file grows no larger; beyond it calls answer `store_full`. Default: as the disk allows. */
   readonly fileBytesMax?: number;
+  /** Room kept for the day the disk is full. Default: 32 MiB. */
+  readonly reserveBytes?: number;
 };
 
 export type SqliteFile = {
@@ -36,7 +38,11 @@ export type SqliteFile = {
 export const databaseName = "escapement.db";
 
 /** Throws `store_refusing` (in use, not writable, damaged, newer) with a sentence that says what to change. */
-export const openSqliteFile = ({ folder, fileBytesMax }: SqliteFileOptions): SqliteFile => {
+export const openSqliteFile = ({
+  folder,
+  fileBytesMax,
+  reserveBytes = reserveBytesDefault,
+}: SqliteFileOptions): SqliteFile => {
   makeFolder(folder);
   const path = join(folder, databaseName);
   assertWritable(folder, path);
@@ -68,7 +74,7 @@ export const openSqliteFile = ({ folder, fileBytesMax }: SqliteFileOptions): Sql
     assertHealthy(db, path);
     mark = new CommitMark(`${path}-mark`);
     assertComplete(version === 0 ? 0 : lastCommitOf(db), mark.read(), path);
-    reserve = new Reserve(`${path}-reserve`);
+    reserve = new Reserve(`${path}-reserve`, reserveBytes);
     migrate(db, version);
     return { db, path, mark, reserve, close };
   } catch (error) {
