@@ -42,7 +42,9 @@ const readArguments = () => {
 const options = readArguments();
 
 // The services are plain JavaScript; this part of them has no declared types.
-const { rocketmqVersion } = (await import("../scripts/services/rocketmq.mjs" as string)) as { rocketmqVersion: string };
+const { rocketmqVersion } = (await import("../scripts/services/rocketmq-java.mjs" as string)) as {
+  rocketmqVersion: string;
+};
 
 const local = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const runDir = local("../.run/bench");

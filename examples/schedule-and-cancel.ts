@@ -1,5 +1,12 @@
-/** Schedules, looks, reschedules and cancels by a key of your own. Needs a running server (`npm start`). */
-import { EscapementClient } from "../src/sdk/client.ts"; // "escapement-client" in your own project
+/**
+ * Schedules, looks, reschedules and cancels by a key of your own. Needs a running server (`npm start`). Prints:
+ *   scheduled    scheduled
+ *   same key     kept the first message
+ *   rescheduled  scheduled
+ *   paid         canceled
+ *   afterwards   canceled
+ */
+import { EscapementClient } from "../src/sdk/client.ts"; // "escapement" in your own project
 
 const escapement = new EscapementClient({ url: process.env.ESCAPEMENT_URL ?? "http://127.0.0.1:7361" });
 

@@ -1,6 +1,6 @@
 // Installs the npm packages when they are missing or older than the lockfile, and the Node that npm brings. Runs on
-// any Node >= 20, before anything is installed. Install scripts are off (.npmrc); the one that is needed, of the
-// `node` package, which puts the right binary in place, is run by name.
+// any Node >= 20, before anything is installed. Install scripts of packages are not run, except the one that is needed:
+// that of the `node` package, which puts the right binary in place.
 
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -28,7 +28,7 @@ export const install = () => {
   const installed = existsSync(stamp) && readFileSync(stamp, "utf8") === lock;
   if (installed && existsSync(nodeBinary)) return;
   console.error("Installing npm packages …");
-  npm("ci", "--loglevel=error");
+  npm("ci", "--ignore-scripts", "--loglevel=error");
   npm("rebuild", "node", "--ignore-scripts=false", "--loglevel=error");
   writeFileSync(stamp, lock);
 };

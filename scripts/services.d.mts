@@ -1,11 +1,22 @@
 // Types of scripts/services.mjs for the tests, which are TypeScript; the scripts themselves stay plain JavaScript
 // because they run before `npm install`, also on a Node that does not strip types.
 
-export type ServiceName = "redis" | "rocketmq";
+export type ServiceName = "redis" | "rocketmq" | "rocketmq-cluster";
 
 export interface ServiceAddresses {
   redis?: { url: string };
   rocketmq?: { endpoint: string; nameserver: string; broker: string };
+  "rocketmq-cluster"?: RocketmqClusterAddresses;
+}
+
+export interface RocketmqClusterAddresses {
+  /** gRPC `host:port` of the first proxy. */
+  endpoint: string;
+  secondEndpoint: string;
+  /** Remoting `host:port;host:port`. */
+  nameserver: string;
+  /** Remoting `host:port` of all four brokers, comma separated. */
+  brokers: string;
 }
 
 /** One started instance. Plain data: it may be written to a file and used by another process. */
@@ -34,12 +45,15 @@ export interface RocketmqHandle extends ServiceHandle {
   broker: string;
 }
 
+/** Roles: `nameserver-1`, `nameserver-2`, `controller-3`, `broker-a-1` to `broker-b-2`, `proxy-1`, `proxy-2`. */
+export interface RocketmqClusterHandle extends ServiceHandle, RocketmqClusterAddresses {}
+
 export interface ServiceStatus extends ServiceHandle {
   condition: "running" | "partly" | "stopped";
 }
 
 export interface WhichServices {
-  /** All known services when absent or empty. */
+  /** When absent or empty: all, except that `rocketmq-cluster` is started only when it is named. */
   names?: ServiceName[] | undefined;
   /** Default: `.run/services` of this checkout. */
   runDir?: string | undefined;
@@ -80,6 +94,17 @@ export declare function startRocketmq(
     proxyConfig?: Record<string, string | number | boolean> | undefined;
   },
 ): Promise<RocketmqHandle>;
+
+/** The files of deploy/rocketmq-cluster, on this machine. Resolves when every acknowledgement means two copies. */
+export declare function startRocketmqCluster(which: WhichInstance): Promise<RocketmqClusterHandle>;
+
+/** The master of each broker group and how many replicas (itself included) are in step, as the controllers know it. */
+export declare function clusterState(
+  cluster: RocketmqClusterHandle,
+): Promise<Record<"a" | "b", { master: string | undefined; inStep: number }>>;
+
+/** Resolves when each group has a master and a replica in step with it. */
+export declare function untilInStep(cluster: RocketmqClusterHandle): Promise<void>;
 
 /** Default signal SIGKILL. Waits for the end after SIGKILL and SIGTERM; SIGSTOP and SIGCONT return at once. */
 export declare function killService(

@@ -13,14 +13,16 @@ import { killInstance, startInstance, statusOf, stopInstances } from "./services
 import { redis, startRedis } from "./services/redis.mjs";
 import { startRedisCluster } from "./services/redis-cluster.mjs";
 import { rocketmq, startRocketmq } from "./services/rocketmq.mjs";
+import { clusterState, rocketmqCluster, startRocketmqCluster, untilInStep } from "./services/rocketmq-cluster.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const known = { redis, rocketmq };
+const known = { redis, rocketmq, "rocketmq-cluster": rocketmqCluster };
 
 export const defaultRunDir = resolve(root, ".run/services");
 
-function chosen(names) {
-  const wanted = names === undefined || names.length === 0 ? Object.keys(known) : names;
+function chosen(names, { toStart = false } = {}) {
+  const all = Object.keys(known).filter((name) => !(toStart && known[name].onlyByName));
+  const wanted = names === undefined || names.length === 0 ? all : names;
   return wanted.map((name) => {
     if (!Object.hasOwn(known, name))
       throw new Error(`unknown service "${name}"; known are ${Object.keys(known).join(", ")}`);
@@ -34,7 +36,7 @@ const settled = (runDir) => resolve(runDir ?? defaultRunDir);
 export async function startServices({ names, runDir, say } = {}) {
   const folder = settled(runDir);
   const outcomes = await Promise.allSettled(
-    chosen(names).map((service) =>
+    chosen(names, { toStart: true }).map((service) =>
       startInstance(service, { runDir: folder, options: service.optionsFromEnvironment?.(process.env), say }),
     ),
   );
@@ -74,7 +76,7 @@ export function startAgain(handle) {
   return startInstance(service, { runDir: handle.runDir, name, keepPorts: true });
 }
 
-export { startRedis, startRedisCluster, startRocketmq };
+export { clusterState, startRedis, startRedisCluster, startRocketmq, startRocketmqCluster, untilInStep };
 
 const usage = "usage: services start|stop|status [NAME…] [--json] [--run-dir DIR]";
 

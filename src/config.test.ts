@@ -6,15 +6,30 @@ const facts = { pid: 7, terminal: false };
 const least = { REDIS_URL: "redis://127.0.0.1:6379", ROCKETMQ_ENDPOINT: "127.0.0.1:8081" };
 
 describe("the configuration", () => {
-  it("needs two addresses and has a default for everything else", () => {
+  it("needs nothing: without addresses the store is a file and the broker is in this process", () => {
+    const config = parseConfig({}, facts);
+    expect(config).toMatchObject({ redis: undefined, rocketmq: undefined, dataDir: "./data" });
+    expect(config.embeddedBroker).toEqual({ host: "127.0.0.1", port: 8081 });
+  });
+
+  it("works on the addresses it is given, and has a default for everything else", () => {
     const config = parseConfig(least, facts);
+    expect(config.redis).toMatchObject({ url: least.REDIS_URL, durability: "always" });
+    expect(config.rocketmq).toMatchObject({ endpoint: least.ROCKETMQ_ENDPOINT, tls: false });
     expect(config.http).toEqual({ host: "127.0.0.1", port: 7361 });
     expect(config).toMatchObject({ shards: 32, leaseMs: 10_000, ingest: { topic: "ESC_INGEST", receivers: 4 } });
     expect(config.node).toMatch(/-7$/);
   });
 
   it("reports all mistakes at once, each with its name and what would be right", () => {
-    const env = { ...least, ROCKETMQ_ENDPOINT: "", SHARDS: "many", LEASE_MS: "5", HTTP_ADDR: "here", DURABILITY: "no" };
+    const env = {
+      ...least,
+      ROCKETMQ_ENDPOINT: "there",
+      SHARDS: "many",
+      LEASE_MS: "5",
+      HTTP_ADDR: "here",
+      DURABILITY: "no",
+    };
     let thrown: unknown;
     try {
       parseConfig(env, facts);

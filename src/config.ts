@@ -8,25 +8,34 @@ import { type DurationMs, durationMs, hour, second } from "./message/time.ts";
  */
 export type Config = {
   readonly http: { readonly host: string; readonly port: number };
-  readonly redis: {
-    readonly url: string;
-    readonly namespace: string;
-    readonly durability: "always" | "everysec";
-    readonly waitReplicas: number;
-  };
-  readonly rocketmq: {
-    readonly endpoint: string;
-    /** Broker remoting addresses, for creating our own topics and groups; empty when not given. */
-    readonly admin: readonly string[];
-    readonly tls: boolean;
-    readonly credentials: { readonly accessKey: string; readonly accessSecret: string } | undefined;
-  };
+  /** Where the embedded parts keep their files. */
+  readonly dataDir: string;
+  /** Undefined: messages are kept in an SQLite file. */
+  readonly redis: RedisConfig | undefined;
+  /** Undefined: a broker of our own runs in this process. */
+  readonly rocketmq: RocketmqConfig | undefined;
+  readonly embeddedBroker: { readonly host: string; readonly port: number };
   readonly ingest: { readonly topic: string; readonly group: string; readonly receivers: number };
   readonly shards: number;
   readonly leaseMs: DurationMs;
   readonly dedupeWindowMs: DurationMs;
   readonly node: string;
   readonly log: { readonly level: string; readonly pretty: boolean };
+};
+
+export type RedisConfig = {
+  readonly url: string;
+  readonly namespace: string;
+  readonly durability: "always" | "everysec";
+  readonly waitReplicas: number;
+};
+
+export type RocketmqConfig = {
+  readonly endpoint: string;
+  /** Broker remoting addresses, for creating our own topics and groups; empty when not given. */
+  readonly admin: readonly string[];
+  readonly tls: boolean;
+  readonly credentials: { readonly accessKey: string; readonly accessSecret: string } | undefined;
 };
 
 export type Setting = {
@@ -39,8 +48,19 @@ export type Setting = {
 /** What can be set; `escapement serve --help` and docs/operations.md print this table. */
 export const settings = [
   { name: "HTTP_ADDR", meaning: "host:port of the HTTP API", fallback: "127.0.0.1:7361" },
-  { name: "REDIS_URL", meaning: "redis://host:port, rediss://… or redis+cluster://host:port,host:port" },
-  { name: "ROCKETMQ_ENDPOINT", meaning: "host:port of the RocketMQ 5 proxy (gRPC)" },
+  {
+    name: "REDIS_URL",
+    meaning:
+      "redis://host:port, rediss://… or redis+cluster://host:port,host:port; without it messages are kept in an SQLite file, and there is one process",
+    fallback: "",
+  },
+  {
+    name: "ROCKETMQ_ENDPOINT",
+    meaning: "host:port of the RocketMQ 5 proxy (gRPC); without it a broker for development runs in this process",
+    fallback: "",
+  },
+  { name: "DATA_DIR", meaning: "folder of the SQLite file and of the broker in this process", fallback: "./data" },
+  { name: "BROKER_ADDR", meaning: "host:port of the broker in this process", fallback: "127.0.0.1:8081" },
   {
     name: "ROCKETMQ_ADMIN",
     meaning: "host:port of the brokers' remoting ports, comma separated, to create topics and groups",
@@ -131,6 +151,7 @@ export const parseConfig = (
   }
   const endpoint = text("ROCKETMQ_ENDPOINT");
   address("ROCKETMQ_ENDPOINT", endpoint);
+  const embeddedBroker = address("BROKER_ADDR", text("BROKER_ADDR"));
   const admin = text("ROCKETMQ_ADMIN")
     .split(",")
     .map((part) => part.trim())
@@ -154,20 +175,16 @@ export const parseConfig = (
   const format = text("LOG_FORMAT");
   if (!["", "json", "pretty"].includes(format)) wrong("LOG_FORMAT", `is "${format}"; it must be json or pretty`);
 
+  const durability = choice("DURABILITY", ["always", "everysec"]);
+  const waitReplicas = number("WAIT_REPLICAS", 0, 5);
+  const tls = choice("ROCKETMQ_TLS", ["true", "false"]) === "true";
+  const credentials = accessKey === "" ? undefined : { accessKey, accessSecret };
   const config: Config = {
     http,
-    redis: {
-      url,
-      namespace,
-      durability: choice("DURABILITY", ["always", "everysec"]),
-      waitReplicas: number("WAIT_REPLICAS", 0, 5),
-    },
-    rocketmq: {
-      endpoint,
-      admin,
-      tls: choice("ROCKETMQ_TLS", ["true", "false"]) === "true",
-      credentials: accessKey === "" ? undefined : { accessKey, accessSecret },
-    },
+    dataDir: text("DATA_DIR"),
+    redis: url === "" ? undefined : { url, namespace, durability, waitReplicas },
+    rocketmq: endpoint === "" ? undefined : { endpoint, admin, tls, credentials },
+    embeddedBroker,
     ingest: { topic, group, receivers: number("INGEST_RECEIVERS", 1, 32) },
     shards: number("SHARDS", 1, 1024),
     leaseMs: durationMs(number("LEASE_MS", second, 120 * second)),

@@ -1,11 +1,16 @@
+import { join } from "node:path";
 import { RedisDelayStore } from "./adapters/redis/redis-delay-store.ts";
 import { RedisTopicMemory } from "./adapters/redis/redis-topic-memory.ts";
 import { ensureIngest } from "./adapters/rocketmq/ensure-ingest.ts";
 import { createRemotingAdmin } from "./adapters/rocketmq/remoting-admin.ts";
 import { createRocketmqSink } from "./adapters/rocketmq/rocketmq-sink.ts";
-import { createRocketmqSource, type RocketmqSourceOptions } from "./adapters/rocketmq/rocketmq-source.ts";
+import { createRocketmqSource } from "./adapters/rocketmq/rocketmq-source.ts";
 import { createRocketmqTopicDirectory } from "./adapters/rocketmq/rocketmq-topic-directory.ts";
-import type { Config } from "./config.ts";
+import type { SessionOptions } from "./adapters/rocketmq/session.ts";
+import { SqliteDelayStore } from "./adapters/sqlite/sqlite-delay-store.ts";
+import type { Config, RedisConfig, RocketmqConfig } from "./config.ts";
+import type { DelayStore } from "./delay/delay-store.port.ts";
+import type { TopicDirectory, TopicMemory } from "./ingest/topic-directory.port.ts";
 import { epochMs } from "./message/time.ts";
 import type { Clock, MachineClock } from "./runtime/clock.ts";
 import type { Log } from "./runtime/log.ts";
@@ -13,6 +18,7 @@ import type { Metrics } from "./runtime/metrics.ts";
 import type { Random } from "./runtime/random.ts";
 import type { Timers } from "./runtime/timers.ts";
 import type { ServiceParts } from "./service.ts";
+import { startBroker } from "./start-broker.ts";
 
 /** Turns addresses into adapters: the one file that knows which technology stands behind which port. */
 export type Surroundings = {
@@ -24,55 +30,122 @@ export type Surroundings = {
 };
 
 export const connect = async (config: Config, surroundings: Surroundings): Promise<ServiceParts> => {
-  const { log, machine, timers } = surroundings;
+  const { machine } = surroundings;
   // Adapters time their own calls and stamp what they send; deciding what is due is the service's checked clock alone.
   const clock: Clock = { nowMs: () => epochMs(Math.floor(machine.wallMs())), monotonicMs: machine.monotonicMs };
-  const { endpoint, tls, credentials } = config.rocketmq;
-  const session = {
-    endpoint,
-    ...(tls ? { tls: {} } : undefined),
-    ...(credentials === undefined ? undefined : { credentials }),
-    log,
-    clock,
-    timers,
-  };
-  const { url, namespace, durability, waitReplicas } = config.redis;
-  const { dedupeWindowMs, shards } = config;
-  const redis = { address: url, namespace, waitReplicas };
-  const memory = await RedisTopicMemory.open(redis);
-  const store = await RedisDelayStore.open({ ...redis, clock, durability, dedupeWindowMs, shardCount: shards });
-  const directory = createRocketmqTopicDirectory(session);
+  const waiting =
+    config.redis === undefined ? await openSqlite(config, surroundings) : await openRedis(config.redis, config, clock);
   const { topic, group, receivers } = config.ingest;
-  if (topic !== "") await prepareIngest(config, directory, session);
+  const rocketmq = await reachRocketmq(config, surroundings, clock).catch(async (error: unknown) => {
+    await waiting.close();
+    throw error;
+  });
+  const directory = createRocketmqTopicDirectory(rocketmq.session);
+  if (topic !== "") await rocketmq.prepareIngest(directory);
   const sources = Array.from({ length: topic === "" ? 0 : receivers }, () =>
-    createRocketmqSource({ ...session, topic, group }),
+    createRocketmqSource({ ...rocketmq.session, topic, group }),
   );
   return {
     ...surroundings,
-    store,
-    sink: createRocketmqSink(session),
+    store: waiting.store,
+    sink: createRocketmqSink(rocketmq.session),
     directory,
-    memory,
+    memory: waiting.memory,
     sources,
     node: config.node,
     leaseMs: config.leaseMs,
     ownTopics: new Set(topic === "" ? [] : [topic]),
     close: async () => {
       await directory.close();
-      await memory.close();
+      await waiting.closeMemory();
+      await rocketmq.close();
     },
   };
 };
 
+// --- where messages wait ------------------------------------------------------------------------------------------
+
+type Waiting = {
+  readonly store: DelayStore;
+  readonly memory: TopicMemory;
+  /** The store itself is closed by the service. */
+  readonly closeMemory: () => Promise<void>;
+  readonly close: () => Promise<void>;
+};
+
+const openRedis = async (redis: RedisConfig, config: Config, clock: Clock): Promise<Waiting> => {
+  const { dedupeWindowMs, shards } = config;
+  const { url, namespace, durability, waitReplicas } = redis;
+  const address = { address: url, namespace, waitReplicas };
+  const memory = await RedisTopicMemory.open(address);
+  const store = await RedisDelayStore.open({ ...address, clock, durability, dedupeWindowMs, shardCount: shards });
+  const closeMemory = () => memory.close();
+  return { store, memory, closeMemory, close: async () => void (await Promise.all([store.close(), closeMemory()])) };
+};
+
+const openSqlite = async (config: Config, { machine, timers, log }: Surroundings): Promise<Waiting> => {
+  const { dataDir, dedupeWindowMs, shards } = config;
+  const store = await SqliteDelayStore.open({
+    folder: dataDir,
+    clock: machine,
+    timers,
+    dedupeWindowMs,
+    shardCount: shards,
+  });
+  log.info({ folder: dataDir }, "messages wait in an SQLite file, for this one process; REDIS_URL is for more");
+  return { store, memory: store.topicMemory, closeMemory: async () => {}, close: () => store.close() };
+};
+
+// --- where they go, and come in by a topic ------------------------------------------------------------------------
+
+type Rocketmq = {
+  readonly session: SessionOptions;
+  /** Sees to it that the ingest topic and its group exist. */
+  readonly prepareIngest: (directory: TopicDirectory) => Promise<void>;
+  readonly close: () => Promise<void>;
+};
+
+const reachRocketmq = async (config: Config, surroundings: Surroundings, clock: Clock): Promise<Rocketmq> => {
+  const { log, timers } = surroundings;
+  const { topic, group } = config.ingest;
+  if (config.rocketmq !== undefined) {
+    const { endpoint, tls, credentials, admin } = config.rocketmq;
+    const session = {
+      endpoint,
+      ...(tls ? { tls: {} } : undefined),
+      ...(credentials === undefined ? undefined : { credentials }),
+      log,
+      clock,
+      timers,
+    };
+    const prepareIngest = (directory: TopicDirectory) => createIngest(config.ingest, admin, session, directory);
+    return { session, prepareIngest, close: async () => {} };
+  }
+  const { host, port } = config.embeddedBroker;
+  const broker = await startBroker({ folder: join(config.dataDir, "broker"), host, port, ...surroundings });
+  log.info({ broker: broker.endpoint }, "a RocketMQ 5 broker for development runs in this process");
+  return {
+    session: { endpoint: broker.endpoint, local: broker.messaging, log, clock, timers },
+    prepareIngest: async () => {
+      await broker.createTopic(topic, { type: "NORMAL" });
+      await broker.createGroup(group, { attemptsMax: ingestAttemptsMax });
+    },
+    close: () => broker.stop(),
+  };
+};
+
+/** What cannot be admitted is buried by us; a redelivery only says that we were down. */
+const ingestAttemptsMax = 10_001;
+
 /** Creates the ingest topic and group where we may; otherwise says exactly what an operator must create. */
-const prepareIngest = async (
-  config: Config,
-  directory: { lookUp(topic: string): Promise<{ readonly outcome: string }> },
-  session: Omit<RocketmqSourceOptions, "topic" | "group">,
+const createIngest = async (
+  { topic, group }: Config["ingest"],
+  admins: RocketmqConfig["admin"],
+  session: SessionOptions,
+  directory: TopicDirectory,
 ): Promise<void> => {
   const { log, timers } = session;
-  const { topic, group } = config.ingest;
-  for (const broker of config.rocketmq.admin) {
+  for (const broker of admins) {
     const admin = createRemotingAdmin({ broker, timers });
     try {
       await ensureIngest({ ...session, admin, topic, group });

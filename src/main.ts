@@ -4,18 +4,16 @@ import { createApp } from "./admin/app.ts";
 import { type Config, parseConfig } from "./config.ts";
 import { connect, type Surroundings } from "./connect.ts";
 import { isEscapementError } from "./message/errors.ts";
-import { createLog, type Log } from "./runtime/log.ts";
+import { runProcess } from "./run-process.ts";
+import { createLog } from "./runtime/log.ts";
 import { Metrics } from "./runtime/metrics.ts";
 import { Service } from "./service.ts";
+import { welcome } from "./welcome.ts";
 
-/**
- * The process: configuration, parts, service, HTTP; then it waits for a signal and stops. The first SIGTERM or SIGINT
- * stops in order, a second one at once.
- */
+/** The process: configuration, parts, service, HTTP. */
 export const run = async (): Promise<void> => {
   const config = readConfig();
   const log = createLog(config.log);
-  stopOnBugs(log);
   const surroundings = {
     log,
     machine: machineClock,
@@ -23,26 +21,7 @@ export const run = async (): Promise<void> => {
     random: systemRandom,
     metrics: new Metrics(),
   };
-  // Whoever is told to stop while it starts finishes that first: a shard it has just taken must not wait for its lease.
-  const starting = start(config, surroundings);
-  let signals = 0;
-  const onSignal = (signal: string): void => {
-    if (++signals > 1) {
-      log.warn({ signal }, "second signal, leaving at once");
-      process.exit(1);
-    }
-    log.info({ signal }, "stopping; a second signal leaves at once");
-    void starting.then(
-      async (stop) => {
-        await stop();
-        process.exit(0);
-      },
-      () => {}, // Said below, where it is awaited.
-    );
-  };
-  process.on("SIGTERM", onSignal);
-  process.on("SIGINT", onSignal);
-  await starting;
+  await runProcess(log, () => start(config, surroundings));
 };
 
 /** @returns how to stop it. */
@@ -60,6 +39,8 @@ const start = async (config: Config, surroundings: Surroundings): Promise<() => 
     throw error;
   }
   log.info({ http: `http://${config.http.host}:${config.http.port}` }, "listening");
+  // Not into the log of a server that somebody runs in earnest.
+  if (config.rocketmq === undefined || process.stderr.isTTY === true) process.stderr.write(welcome(config));
   return stop;
 };
 
@@ -74,16 +55,6 @@ const readConfig = (): Config => {
 };
 
 const indent = (text: string): string => text.replace(/^/gm, "  ");
-
-/** A bug stops the process, loudly: others take over its shards, and nothing half-known goes on sending. */
-const stopOnBugs = (log: Log): void => {
-  const stop = (error: unknown): void => {
-    log.fatal({ err: error }, "bug: stopping at once");
-    process.exit(70);
-  };
-  process.on("uncaughtException", stop);
-  process.on("unhandledRejection", stop);
-};
 
 if (import.meta.main) {
   await run().catch((error: unknown) => {

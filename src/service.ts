@@ -226,7 +226,9 @@ export class Service implements Overview {
     await Promise.all(sources.map((source) => source.close()));
     const drained = this.#keeper.handOverAll().then(() => true);
     // The keeper runs on meanwhile and keeps the leases, the ticker too: claims that come back are given back by it.
-    const inTime = await Promise.race([drained, sleep(timers, drainMaxMs).then(() => false)]);
+    const waiting = new AbortController();
+    const inTime = await Promise.race([drained, sleep(timers, drainMaxMs, waiting.signal).then(() => false)]);
+    waiting.abort(); // A timer left behind would hold the process that stopped a broker of ours.
     if (!inTime)
       log.warn(
         { out: this.#dispatcher.out },

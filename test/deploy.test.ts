@@ -89,7 +89,7 @@ describe("docker-compose.yml", () => {
       if (one.build === undefined) expect(one.image, name).toMatch(/:\d+\.\d+[.\w-]*$/);
       if (name.startsWith("rocketmq-")) {
         expect(one.image).toBe(
-          `apache/rocketmq:${/rocketmqVersion = "(.+)"/.exec(read("scripts/services/rocketmq.mjs"))?.[1]}`,
+          `apache/rocketmq:${/rocketmqVersion = "(.+)"/.exec(read("scripts/services/rocketmq-java.mjs"))?.[1]}`,
         );
       }
     }

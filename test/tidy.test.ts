@@ -59,6 +59,8 @@ const ruleBroken = (from: string, target: string, typeOnly = false): string | un
   if (to === "wire") return undefined;
   if (from === "wire") return "wire knows only message";
   if (from === "sdk") return "the SDK has no server dependencies: only wire";
+  if (to === "protocol" && (from === "broker" || from === "adapters/rocketmq")) return undefined;
+  if (from === "protocol") return "protocol knows only bytes";
   if (to === "runtime") return undefined;
   if (from === "runtime") return "runtime knows only message";
   if (rooms.includes(to)) {
@@ -92,7 +94,7 @@ describe("the arrows between the rooms", () => {
   it("lets each technology's packages into its own folder only", () => {
     const homes: Record<string, readonly string[]> = {
       ioredis: ["adapters/redis"],
-      "@grpc/grpc-js": ["adapters/rocketmq"],
+      "@grpc/grpc-js": ["adapters/rocketmq", "broker"],
       "rocketmq-client-nodejs": ["adapters/rocketmq"],
       fastify: ["admin"],
       "@fastify/swagger": ["admin"],
@@ -135,7 +137,8 @@ describe("calls with one home", () => {
     {
       call: /\bconsole\.\w+\(|process\.std(out|err)\.write\(/,
       instead: "the Log you are given",
-      homes: [/^src\/cli\/output\.ts$/, /^src\/main\.ts$/],
+      // What welcome.ts prints holds a program that prints.
+      homes: [/^src\/cli\/output\.ts$/, /^src\/main\.ts$/, /^src\/welcome\.ts$/],
     },
   ];
 

@@ -7,6 +7,8 @@ export type Ports = Record<string, number>;
 
 export interface Role<P extends Ports = Ports> {
   role: string;
+  /** Roles with the same wave start and stop together. */
+  wave?: number;
   /** Every port the process opens, also those it derives from another. */
   ports(ports: P): number[];
   /** Rejects until the process serves. */
@@ -15,6 +17,8 @@ export interface Role<P extends Ports = Ports> {
 
 export interface Service<P extends Ports = Ports> {
   service: string;
+  /** Started only when it is named; stopped and shown like any other. */
+  onlyByName?: boolean;
   readyMaxMs: number;
   stopGraceMs: number;
   /** In the order of starting; stopped in reverse. */

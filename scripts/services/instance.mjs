@@ -76,6 +76,13 @@ async function untilReady(role, ports, remembered, limitMs, logFile, fromByte) {
   }
 }
 
+/** Roles of one `wave` come up together and before the next; without waves each role is one of its own. */
+function waves(roles) {
+  const found = new Map();
+  for (const role of roles) found.set(role.wave ?? role, [...(found.get(role.wave ?? role) ?? []), role]);
+  return [...found.values()];
+}
+
 /** Starts the missing roles in order; `launched` collects what this call started, so that a failure takes back no more. */
 async function bringUp(service, folder, state, launched, say) {
   const missing = service.roles.some((role) => !isAlive(state.processes.find((one) => one.role === role.role)));
@@ -87,7 +94,7 @@ async function bringUp(service, folder, state, launched, say) {
         requirements: await service.requirements(say),
       })
     : {};
-  for (const role of service.roles) {
+  const bringUpRole = async (role) => {
     let remembered = state.processes.find((one) => one.role === role.role);
     const logFile = join(folder, `${role.role}.log`);
     const fromByte = existsSync(logFile) ? statSync(logFile).size : 0;
@@ -98,13 +105,18 @@ async function bringUp(service, folder, state, launched, say) {
       writeState(folder, state);
     }
     await untilReady(role, state.ports, remembered, service.readyMaxMs, logFile, fromByte);
+  };
+  for (const wave of waves(service.roles)) {
+    const outcomes = await Promise.allSettled(wave.map(bringUpRole));
+    const failed = outcomes.find((one) => one.status === "rejected");
+    if (failed !== undefined) throw failed.reason;
   }
 }
 
 async function stopProcesses(service, folder, state, doomed) {
-  for (const role of [...service.roles].reverse()) {
-    const remembered = doomed.find((one) => one.role === role.role);
-    if (remembered !== undefined) await terminate(remembered, service.stopGraceMs);
+  for (const wave of waves(service.roles).reverse()) {
+    const remembered = doomed.filter((one) => wave.some((role) => role.role === one.role));
+    await Promise.all(remembered.map((one) => terminate(one, service.stopGraceMs)));
   }
   state.processes = state.processes.filter((one) => !doomed.includes(one));
   writeState(folder, state);

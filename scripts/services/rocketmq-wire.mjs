@@ -7,7 +7,13 @@
 
 import { connect } from "node:net";
 
-export const requestCodes = { routeOfTopic: 105, topicConfig: 351 };
+export const requestCodes = {
+  maxOffset: 30, // of one queue
+  routeOfTopic: 105,
+  topicConfig: 351,
+  replicasOfGroup: 1004, // asked of the leading controller
+  controllerMetadata: 1005,
+};
 
 export function remotingRequest(port, code, extFields = {}, limitMs = 2_000) {
   return new Promise((resolve, reject) => {

@@ -2,33 +2,18 @@
 // Clients speak gRPC to `endpoint`; topics and groups are created over the remoting protocol at `broker`.
 // The settings are those of a production broker except where a comment says otherwise.
 
-import { execFileSync } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import { startInstance } from "./instance.mjs";
-import { mavenJars } from "./maven-jars.mjs";
-import { findProgram, requireProgram } from "./packages.mjs";
 import { freePort } from "./ports.mjs";
+import { rocketmqCommand, rocketmqRequirements } from "./rocketmq-java.mjs";
 import { accepts, remotingRequest, requestCodes } from "./rocketmq-wire.mjs";
 
-export const rocketmqVersion = "5.5.0";
-const artifacts = ["rocketmq-proxy", "rocketmq-namesrv", "rocketmq-tools"].map(
-  (part) => `org.apache.rocketmq:${part}:${rocketmqVersion}`,
-);
 const clusterName = "EscapementCluster";
 const brokerName = "broker-a";
 const knownTopic = "SELF_TEST_TOPIC"; // every broker creates it for itself and announces it
 
 const precisionsMs = [100, 200, 500, 1000]; // the broker rounds anything else to one of these without a word
-
-const jvmFlags = [
-  "--add-exports=java.base/sun.nio.ch=ALL-UNNAMED",
-  "--add-opens=java.base/java.nio=ALL-UNNAMED",
-  "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
-  "--add-opens=java.base/java.lang=ALL-UNNAMED",
-  "--add-opens=java.base/java.util=ALL-UNNAMED",
-  "-Dio.netty.tryReflectionSetAccessible=true",
-];
 
 const properties = (entries) =>
   Object.entries(entries)
@@ -98,42 +83,6 @@ function proxyConfig(ports, options) {
   );
 }
 
-function logConfig(file) {
-  return `<configuration>
-  <appender name="warnings" class="ch.qos.logback.core.rolling.RollingFileAppender">
-    <file>${file}</file>
-    <rollingPolicy class="ch.qos.logback.core.rolling.FixedWindowRollingPolicy">
-      <fileNamePattern>${file}.%i</fileNamePattern><minIndex>1</minIndex><maxIndex>1</maxIndex>
-    </rollingPolicy>
-    <triggeringPolicy class="ch.qos.logback.core.rolling.SizeBasedTriggeringPolicy"><maxFileSize>10MB</maxFileSize></triggeringPolicy>
-    <encoder><pattern>%d{HH:mm:ss.SSS} %p %c %t - %m%n</pattern></encoder>
-  </appender>
-  <logger name="RocketmqTransaction" level="ERROR"/>
-  <root level="WARN"><appender-ref ref="warnings"/></root>
-</configuration>
-`;
-}
-
-function findJava(say) {
-  const home = process.env.JAVA_HOME;
-  const own = home === undefined || home === "" ? undefined : findProgram("java", join(home, "bin"));
-  const java =
-    own ??
-    requireProgram("java", {
-      packages: ["openjdk-17-jre-headless", "maven"],
-      advice: "RocketMQ needs a Java runtime, version 11 or newer (17 is what we test with).",
-      say,
-    });
-  const version = execFileSync(java, ["--version"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).match(
-    /\d+/,
-  );
-  if (version === null || Number(version[0]) < 11)
-    throw new Error(
-      `${java} is Java ${version?.[0] ?? "of an unknown version"}; RocketMQ here needs 11 or newer (17 is what we test with)`,
-    );
-  return java;
-}
-
 export const rocketmq = {
   service: "rocketmq",
   readyMaxMs: 90_000, // 7 s on an idle machine with two cores; a shared one under load has taken several times that
@@ -183,9 +132,7 @@ export const rocketmq = {
     );
     rmSync(join(folder, "store"), { recursive: true, force: true });
   },
-  async requirements(say) {
-    return { java: findJava(say), jars: await mavenJars({ name: `rocketmq-${rocketmqVersion}`, artifacts, say }) };
-  },
+  requirements: rocketmqRequirements,
   commands({ folder, ports, options, requirements }) {
     for (const inside of ["namesrv", "store", "conf"]) mkdirSync(join(folder, inside), { recursive: true });
     const file = (name, text) => {
@@ -193,32 +140,18 @@ export const rocketmq = {
       writeFileSync(path, text);
       return path;
     };
-    const classPath = [join(folder, "conf"), join(requirements.jars, "*")].join(delimiter);
-    const java = (heapMb, log, ...rest) => ({
-      command: requirements.java,
-      args: [
-        `-Xmx${heapMb}m`,
-        ...jvmFlags,
-        `-Duser.home=${folder}`,
-        `-Drmq.logback.configurationFile=${log}`,
-        "-cp",
-        classPath,
-        ...rest,
-      ],
-      env: { ROCKETMQ_HOME: folder },
-    });
-    const warnings = (role) => file(`${role}.logback.xml`, logConfig(join(folder, `${role}.warnings.log`)));
+    const java = (role, heapMb, ...program) => rocketmqCommand({ folder, role, heapMb, program, requirements });
     return {
       nameserver: java(
+        "nameserver",
         96,
-        warnings("nameserver"),
         "org.apache.rocketmq.namesrv.NamesrvStartup",
         "-c",
         file("namesrv.conf", nameServerConfig(folder, ports)),
       ),
       proxy: java(
+        "proxy",
         512,
-        warnings("proxy"),
         "org.apache.rocketmq.proxy.ProxyStartup",
         "-pm",
         "local",

@@ -33,6 +33,7 @@ describe("a usage error", () => {
     ["stats extra", "too many arguments"],
     ["topics create orders", "--broker HOST:PORT, or set ROCKETMQ_ADMIN"],
     ["topics create orders --type OTHER", "Allowed choices are NORMAL, FIFO, DELAY, TRANSACTION"],
+    ["broker --port 70000", "Give a whole number from 0 to 65535"],
     ["shedule", "Did you mean schedule?"],
   ])("%s", async (line, text) => {
     const { code, out, err } = await run(line);
@@ -47,7 +48,7 @@ describe("help", () => {
     const { code, out } = await run("--help");
     expect(code).toBe(0);
     const commands = [...out.matchAll(/^ {2}([a-z]+) (?:\[| {2})/gm)].map(([, name]) => name!);
-    expect(commands).toEqual("serve schedule get cancel reschedule stats topics groups health help".split(" "));
+    expect(commands).toEqual("serve schedule get cancel reschedule stats topics groups health broker help".split(" "));
     for (const name of [
       "serve",
       "schedule",
@@ -58,6 +59,7 @@ describe("help", () => {
       "topics create",
       "groups create",
       "health",
+      "broker",
     ]) {
       const page = await run(`${name} --help`);
       expect(page.code).toBe(0);

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
+import { addBroker } from "./commands/broker.ts";
 import { addCancel } from "./commands/cancel.ts";
 import { addGet } from "./commands/get.ts";
 import { addGroups } from "./commands/groups.ts";
@@ -73,6 +74,7 @@ const buildProgram = (output: Output): Command => {
   addTopics(program, output);
   addGroups(program, output);
   addHealth(program, output);
+  addBroker(program);
   return program;
 };
 

@@ -1,13 +1,12 @@
+import { code, method } from "../../protocol/messaging-service.ts";
 import type { Log } from "../../runtime/log.ts";
 import type { Timer, Timers } from "../../runtime/timers.ts";
 import {
-  code,
   decodeStatusOnly,
   decodeTelemetry,
   encodeHeartbeat,
   encodeSettings,
   encodeTermination,
-  method,
   type Subscription,
 } from "./protocol.ts";
 import type { Duplex, Session } from "./session.ts";

@@ -1,7 +1,7 @@
 import { type Metadata, Server, ServerCredentials, type ServerUnaryCall, type sendUnaryData } from "@grpc/grpc-js";
 import definitions from "rocketmq-client-nodejs/proto/apache/rocketmq/v2/definition_pb.js";
 import requests from "rocketmq-client-nodejs/proto/apache/rocketmq/v2/service_pb.js";
-import { code, method } from "./protocol.ts";
+import { code, method } from "../../protocol/messaging-service.ts";
 
 /**
  * A proxy for tests that does what a real one cannot be asked to do: be silent, cut the line, answer nonsense, answer

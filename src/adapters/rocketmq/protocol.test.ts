@@ -2,8 +2,8 @@ import { gzipSync } from "node:zlib";
 import definitions from "rocketmq-client-nodejs/proto/apache/rocketmq/v2/definition_pb.js";
 import requests from "rocketmq-client-nodejs/proto/apache/rocketmq/v2/service_pb.js";
 import { describe, expect, it } from "vitest";
+import { code, messageTypeNames, method } from "../../protocol/messaging-service.ts";
 import {
-  code,
   decodeAck,
   decodeRoute,
   decodeSend,
@@ -15,8 +15,6 @@ import {
   encodeReceive,
   encodeSettings,
   encodeTermination,
-  messageTypeNames,
-  method,
 } from "./protocol.ts";
 import { decodeReceived } from "./received-message.ts";
 

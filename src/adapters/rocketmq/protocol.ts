@@ -1,63 +1,15 @@
-import { createProtobufWriter, type ProtobufReader, type ProtobufWriter, readProtobuf } from "./protobuf.ts";
+import { code, messageTypeNames } from "../../protocol/messaging-service.ts";
+import {
+  createProtobufWriter,
+  type ProtobufReader,
+  type ProtobufWriter,
+  readProtobuf,
+} from "../../protocol/protobuf.ts";
 
 /**
- * The part of RocketMQ's gRPC protocol (apache.rocketmq.v2) that we speak: method paths, status codes and the small
- * messages. Field numbers are those of definition.proto and service.proto in rocketmq-client-nodejs; the tests compare
+ * The part of RocketMQ's gRPC protocol (apache.rocketmq.v2) that we speak as a client: the small messages. Field numbers are those of definition.proto and service.proto in rocketmq-client-nodejs; the tests compare
  * with the classes generated from them. Sending and receiving, where speed matters, have files of their own.
  */
-const service = "/apache.rocketmq.v2.MessagingService";
-export const method = {
-  queryRoute: `${service}/QueryRoute`,
-  heartbeat: `${service}/Heartbeat`,
-  sendMessage: `${service}/SendMessage`,
-  receiveMessage: `${service}/ReceiveMessage`,
-  ackMessage: `${service}/AckMessage`,
-  telemetry: `${service}/Telemetry`,
-  notifyClientTermination: `${service}/NotifyClientTermination`,
-} as const;
-
-export const code = {
-  ok: 20000,
-  multipleResults: 30000,
-  badRequest: 40000,
-  illegalTopic: 40002,
-  illegalMessageTag: 40004,
-  illegalMessageKey: 40005,
-  illegalMessageGroup: 40006,
-  illegalMessagePropertyKey: 40007,
-  illegalMessageId: 40009,
-  illegalDeliveryTime: 40012,
-  invalidReceiptHandle: 40013,
-  messagePropertyConflictWithType: 40014,
-  messageCorrupted: 40016,
-  unauthorized: 40100,
-  forbidden: 40300,
-  messageNotFound: 40401,
-  topicNotFound: 40402,
-  requestTimeout: 40800,
-  payloadTooLarge: 41300,
-  messageBodyTooLarge: 41301,
-  messageBodyEmpty: 41302,
-  tooManyRequests: 42900,
-  messagePropertiesTooLarge: 43101,
-  internalError: 50000,
-  internalServerError: 50001,
-  haNotAvailable: 50002,
-  proxyTimeout: 50400,
-  masterPersistenceTimeout: 50401,
-  slavePersistenceTimeout: 50402,
-} as const;
-
-/** Message types by their number in the protocol. */
-export const messageTypeNames: ReadonlyMap<number, string> = new Map([
-  [1, "NORMAL"],
-  [2, "FIFO"],
-  [3, "DELAY"],
-  [4, "TRANSACTION"],
-  [5, "LITE"],
-  [6, "PRIORITY"],
-]);
-
 const simpleConsumer = 3; // ClientType
 const tagFilter = 1; // FilterType
 

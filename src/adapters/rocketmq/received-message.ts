@@ -1,7 +1,7 @@
 import { gunzipSync } from "node:zlib";
 import type { IncomingMessage } from "../../ingest/topic-source.port.ts";
 import { type EpochMs, epochMs } from "../../message/time.ts";
-import { type ProtobufReader, readProtobuf } from "./protobuf.ts";
+import { type ProtobufReader, readProtobuf } from "../../protocol/protobuf.ts";
 import { type Receipt, readStatus, type Status } from "./protocol.ts";
 
 /**

@@ -1,7 +1,12 @@
 import { connect } from "node:net";
 import { topicPattern } from "../../message/message.ts";
+import {
+  decodeRemoting,
+  encodeRemoting,
+  type RemotingReply,
+  type RemotingRequest,
+} from "../../protocol/remoting-frame.ts";
 import type { Timers } from "../../runtime/timers.ts";
-import { decodeRemoting, encodeRemoting, type RemotingReply, type RemotingRequest } from "./remoting-frame.ts";
 
 /**
  * Creates topics and consumer groups at one broker. The gRPC protocol cannot do that, so this speaks the older
@@ -30,6 +35,8 @@ export type NewGroup = {
   readonly name: string;
   /** Redeliveries before the broker puts a message into its own dead letter topic, where we would not look. */
   readonly retryMaxTimes?: number;
+  /** One message of a message group at a time: the next one comes when the one before was acknowledged. */
+  readonly orderly?: boolean;
 };
 
 export type GroupConfig = { readonly name: string; readonly retryMaxTimes: number };
@@ -126,9 +133,15 @@ export const createRemotingAdmin = ({ broker, timers, timeoutMs = 3_000 }: Remot
       return config && { name, retryMaxTimes: config.retryMaxTimes };
     },
 
-    async createGroup({ name, retryMaxTimes = retryMaxTimesDefault }) {
+    async createGroup({ name, retryMaxTimes = retryMaxTimesDefault, orderly }) {
       if (!groupPattern.test(name)) throw new RemotingError(`"${name}" is not a group name that RocketMQ allows`);
-      const settings = { ...newGroupSettings, ...(await groupSettings(name)), groupName: name, retryMaxTimes };
+      const settings = {
+        ...newGroupSettings,
+        ...(await groupSettings(name)),
+        groupName: name,
+        retryMaxTimes,
+        ...(orderly === undefined ? {} : { consumeMessageOrderly: orderly }),
+      };
       const body = Buffer.from(JSON.stringify(settings));
       await must({ code: requestCode.updateGroup, body }, `create group ${name}`);
     },

@@ -8,7 +8,8 @@ import {
   sendMessagesMax,
 } from "../../dispatch/sink.port.ts";
 import { type DelayedMessage, topicPattern } from "../../message/message.ts";
-import { code, decodeSend, method, type SendReply } from "./protocol.ts";
+import { code, method } from "../../protocol/messaging-service.ts";
+import { decodeSend, type SendReply } from "./protocol.ts";
 import { blamesOneMessage, fromProxy, fromTransport } from "./send-failure.ts";
 import { createMessageIds, createSendEncoder } from "./send-request.ts";
 import { createSession, messageBytesMax, type SessionOptions } from "./session.ts";

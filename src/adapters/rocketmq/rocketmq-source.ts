@@ -1,7 +1,8 @@
 import type { IncomingMessage, TopicSource } from "../../ingest/topic-source.port.ts";
+import { code, method } from "../../protocol/messaging-service.ts";
 import type { Timer } from "../../runtime/timers.ts";
 import { createConsumerRegistration } from "./consumer-registration.ts";
-import { code, decodeAck, encodeAck, encodeReceive, method, type Receipt, type Status } from "./protocol.ts";
+import { decodeAck, encodeAck, encodeReceive, type Receipt, type Status } from "./protocol.ts";
 import { decodeReceived } from "./received-message.ts";
 import { createSession, type SessionOptions } from "./session.ts";
 

@@ -1,6 +1,7 @@
 import type { TopicDirectory, TopicLookup } from "../../ingest/topic-directory.port.ts";
 import { topicPattern } from "../../message/message.ts";
-import { code, decodeRoute, encodeQueryRoute, method, type Route } from "./protocol.ts";
+import { code, method } from "../../protocol/messaging-service.ts";
+import { decodeRoute, encodeQueryRoute, type Route } from "./protocol.ts";
 import { createSession, type SessionOptions } from "./session.ts";
 import { createTopicCache } from "./topic-cache.ts";
 

@@ -1,5 +1,5 @@
 import type { FailureClass, SendFailure } from "../../dispatch/sink.port.ts";
-import { code } from "./protocol.ts";
+import { code } from "../../protocol/messaging-service.ts";
 import type { TransportFailure } from "./session.ts";
 import { timedOut, unreadable } from "./session.ts";
 

@@ -1,5 +1,5 @@
 import { type DelayedMessage, property } from "../../message/message.ts";
-import { createProtobufWriter, type ProtobufWriter } from "./protobuf.ts";
+import { createProtobufWriter, type ProtobufWriter } from "../../protocol/protobuf.ts";
 
 /**
  * Turns due messages into the bytes of one SendMessageRequest. The hottest code of the adapter: written field by field

@@ -5,6 +5,7 @@ import type { Clock } from "../../runtime/clock.ts";
 import type { Log } from "../../runtime/log.ts";
 import type { Timers } from "../../runtime/timers.ts";
 import { createCallHeaders, type RocketmqCredentials } from "./call-headers.ts";
+import { createLocalSession, type LocalMessaging } from "./local-session.ts";
 
 /**
  * One connection to a RocketMQ proxy: headers, deadlines, and what failed and how far it got. Requests and replies are
@@ -34,6 +35,8 @@ export type Session = {
 export type SessionOptions = {
   /** `host:port` of a proxy (or of what stands before several). IPv6 in brackets. */
   readonly endpoint: string;
+  /** A broker in this process: calls go straight to it, and `endpoint` is only its name. */
+  readonly local?: LocalMessaging;
   readonly credentials?: RocketmqCredentials;
   /** Plaintext when absent. */
   readonly tls?: RocketmqTls;
@@ -138,7 +141,10 @@ const unreadableFailure = (error: unknown): TransportFailure => ({
 });
 const closedFailure: TransportFailure = { code: canceled, reachedProxy: false, detail: "the connection was closed" };
 
-export const createSession = (options: SessionOptions): Session => {
+export const createSession = (options: SessionOptions): Session =>
+  options.local === undefined ? createGrpcSession(options) : createLocalSession(options.local, options);
+
+const createGrpcSession = (options: SessionOptions): Session => {
   const { timers, log, endpoint } = options;
   const target = grpcTarget(endpoint);
   const clientId = `${hostname()}@${process.pid}@${randomBytes(6).toString("hex")}`;

@@ -26,5 +26,6 @@ const settingLines = (): string[] =>
   );
 
 const example = `
-Example:
+Examples:
+  escapement serve                        everything in this process, files in ./data
   REDIS_URL=redis://127.0.0.1:6379 ROCKETMQ_ENDPOINT=127.0.0.1:8081 escapement serve`;

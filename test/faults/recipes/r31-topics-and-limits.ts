@@ -1,6 +1,6 @@
 import { connect } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
-import { decodeRemoting, encodeRemoting } from "../../../src/adapters/rocketmq/remoting-frame.ts";
+import { decodeRemoting, encodeRemoting } from "../../../src/protocol/remoting-frame.ts";
 import type { MessageDetails } from "../../../src/wire/http.ts";
 import type { CallResult } from "../http-caller.ts";
 import { eventually, type Lab } from "../lab.ts";

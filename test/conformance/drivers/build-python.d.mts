@@ -1,0 +1,4 @@
+export declare function pythonDriver(how?: {
+  /** Hears about slow one-time steps. */
+  say?: ((line: string) => void) | undefined;
+}): Promise<{ command: string; args: string[] }>;

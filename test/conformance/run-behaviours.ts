@@ -1,0 +1,118 @@
+import type { Behaviour, Facts } from "./behaviour.ts";
+import { allBehaviours } from "./behaviour-table.ts";
+import type { Client } from "./client-table.ts";
+import { type DriverCommand, DriverProcess, NotOffered } from "./driver-process.ts";
+import { ProducerOnStage, Stage } from "./stage.ts";
+import type { Target, TargetName } from "./target.ts";
+import { TogetherOnce } from "./together.ts";
+
+/**
+ * Runs behaviours against one target, for all clients at the same time. Most behaviours mostly wait, and each has
+ * topics and groups of its own; so many of them run at once.
+ */
+export type Result = {
+  readonly target: TargetName;
+  readonly client: string;
+  readonly behaviour: string;
+  /** Undefined when the behaviour failed. */
+  readonly facts?: Facts;
+  readonly failure?: string;
+};
+
+export type PreparedClient = {
+  readonly client: Client;
+  readonly command: (endpoint: string, options: { tls: boolean }) => DriverCommand;
+};
+
+export type RunOptions = {
+  readonly target: Target;
+  readonly clients: readonly PreparedClient[];
+  readonly chosen: (behaviour: Behaviour) => boolean;
+  readonly say: (line: string) => void;
+};
+
+/** A client, or the same client over TLS, which runs a short selection. */
+type Participant = {
+  readonly name: string;
+  readonly start: () => Promise<DriverProcess>;
+  readonly behaviours: readonly Behaviour[];
+};
+
+export const nameOverTls = (client: Client): string => `${client.name} over TLS`;
+
+/** Behaviours of one client that run at the same time. */
+const atOnce = 6;
+const senderMaxMs = 30_000;
+
+export const runBehaviours = async ({ target, clients, chosen, say }: RunOptions): Promise<Result[]> => {
+  const all = allBehaviours.filter(chosen);
+  const participants = clients.flatMap(({ client, command }): Participant[] => {
+    const start = (tls: boolean) => () => DriverProcess.start(command(target.endpoint, { tls }));
+    const behaviours = all.filter((one) => one.clients?.includes(client.name) ?? true);
+    const short = behaviours.filter(({ alsoOverTls }) => alsoOverTls === true);
+    const plain = { name: client.name, start: start(false), behaviours };
+    return client.overTls ? [plain, { name: nameOverTls(client), start: start(true), behaviours: short }] : [plain];
+  });
+  const results: Result[] = [];
+  for (const phase of [undefined, "restart", "transactions"] as const) {
+    const runs = participants
+      .map((one) => ({ ...one, behaviours: one.behaviours.filter((behaviour) => behaviour.phase === phase) }))
+      .filter(({ behaviours }) => behaviours.length > 0);
+    const taking = runs.reduce((count, { behaviours }) => count + behaviours.length, 0);
+    const restart = phase === "restart" ? new TogetherOnce(taking, () => target.restart()) : undefined;
+    const ended = await Promise.all(runs.map((one) => runParticipant(target, one, restart, say)));
+    results.push(...ended.flat());
+  }
+  return results;
+};
+
+const runParticipant = async (
+  target: Target,
+  { name, start, behaviours }: Participant,
+  restart: TogetherOnce | undefined,
+  say: (line: string) => void,
+): Promise<Result[]> => {
+  const driver = await start();
+  let shared: Promise<ProducerOnStage> | undefined;
+  const startSender = async (): Promise<ProducerOnStage> => {
+    await driver.ask("producer", { name: "sender", topics: [] }, senderMaxMs);
+    return new ProducerOnStage(driver, "sender");
+  };
+  const sender = () => {
+    shared ??= startSender();
+    return shared;
+  };
+  const waiting = [...behaviours].sort((a, b) => Number(b.isLong ?? false) - Number(a.isLong ?? false));
+  const results: Result[] = [];
+  const worker = async (): Promise<void> => {
+    for (let behaviour = waiting.shift(); behaviour !== undefined; behaviour = waiting.shift()) {
+      const parts = { target, client: name, driver, another: start, sender };
+      const stage = new Stage(restart === undefined ? parts : { ...parts, restart });
+      const startedMs = performance.now();
+      const place = { target: target.name, client: name, behaviour: behaviour.name };
+      const seen = await observed(behaviour, stage);
+      results.push({ ...place, ...seen });
+      const seconds = ((performance.now() - startedMs) / 1_000).toFixed(1);
+      const ending = seen.failure === undefined ? "" : `, failed: ${seen.failure}`;
+      say(`${target.name}, ${name}: ${behaviour.name} ${seconds} s${ending}`);
+      await stage.close();
+    }
+  };
+  try {
+    await Promise.all(Array.from({ length: atOnce }, worker));
+  } finally {
+    await driver.close();
+  }
+  return results;
+};
+
+/** What a behaviour shows that a client cannot be asked to do. */
+export const notOffered: Facts = { offered: "not offered" };
+
+const observed = async (behaviour: Behaviour, stage: Stage): Promise<Pick<Result, "facts" | "failure">> => {
+  try {
+    return { facts: await behaviour.run(stage) };
+  } catch (error) {
+    return error instanceof NotOffered ? { facts: notOffered } : { failure: (error as Error).message };
+  }
+};
