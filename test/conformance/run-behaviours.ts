@@ -31,7 +31,9 @@ export type RunOptions = {
   readonly say: (line: string) => void;
 };
 
-/** A client, or the same client over TLS, which runs a short selection. */
+/** One after the other; in each of them all clients run at the same time. Over TLS it is a short selection. */
+const phases = ["first", "over TLS", "restart", "transactions"] as const;
+
 type Participant = {
   readonly name: string;
   readonly start: () => Promise<DriverProcess>;
@@ -46,17 +48,21 @@ const senderMaxMs = 30_000;
 
 export const runBehaviours = async ({ target, clients, chosen, say }: RunOptions): Promise<Result[]> => {
   const all = allBehaviours.filter(chosen);
-  const participants = clients.flatMap(({ client, command }): Participant[] => {
-    const start = (tls: boolean) => () => DriverProcess.start(command(target.endpoint, { tls }));
-    const behaviours = all.filter((one) => one.clients?.includes(client.name) ?? true);
-    const short = behaviours.filter(({ alsoOverTls }) => alsoOverTls === true);
-    const plain = { name: client.name, start: start(false), behaviours };
-    return client.overTls ? [plain, { name: nameOverTls(client), start: start(true), behaviours: short }] : [plain];
-  });
   const results: Result[] = [];
-  for (const phase of [undefined, "restart", "transactions"] as const) {
-    const runs = participants
-      .map((one) => ({ ...one, behaviours: one.behaviours.filter((behaviour) => behaviour.phase === phase) }))
+  for (const phase of phases) {
+    const runs = clients
+      .map(({ client, command }): Participant => {
+        const tls = phase === "over TLS";
+        return {
+          name: tls ? nameOverTls(client) : client.name,
+          start: () => DriverProcess.start(command(target.endpoint, { tls })),
+          behaviours: all.filter(
+            (one) =>
+              (one.clients?.includes(client.name) ?? true) &&
+              (tls ? client.overTls && one.alsoOverTls === true : (one.phase ?? "first") === phase),
+          ),
+        };
+      })
       .filter(({ behaviours }) => behaviours.length > 0);
     const taking = runs.reduce((count, { behaviours }) => count + behaviours.length, 0);
     const restart = phase === "restart" ? new TogetherOnce(taking, () => target.restart()) : undefined;
