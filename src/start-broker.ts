@@ -46,7 +46,7 @@ export type StartBrokerOptions = {
   readonly flush?: Flush | undefined;
   /** How long messages are kept. Default 72 h. */
   readonly keepMs?: number | undefined;
-  /** Of the commit log; the oldest messages go beyond it. Default: no limit. */
+  /** Of the commit log; beyond it the oldest messages go. Default 8 GiB, in memory 256 MiB. */
   readonly keepBytes?: number | undefined;
   /** How long a transaction is open before its producer is asked about it, and asked again. Default 6,000. */
   readonly transactionCheckMs?: number | undefined;
@@ -77,6 +77,8 @@ const progressSegmentBytes = 4 * 1024 * 1024;
 /** A memory cannot be given back in slices of 64 MiB. */
 const memorySegmentBytes = 4 * 1024 * 1024;
 const keepMsDefault = 72 * 3_600_000;
+const keepBytesDefault = 8 * 1024 ** 3;
+const memoryKeepBytes = 256 * 1024 ** 2;
 
 /** @throws Error when the folder or the address is in use, or cannot be used; it says what to change. */
 export const startBroker = async (options: StartBrokerOptions = {}): Promise<RunningBroker> => {
@@ -94,7 +96,9 @@ export const startBroker = async (options: StartBrokerOptions = {}): Promise<Run
     opened.push(() => waiting.store.close());
     const files = folder === undefined ? memoryFiles() : nodeFiles(folder);
     const segmentBytes = folder === undefined ? { segmentBytes: memorySegmentBytes } : {};
-    const store = await CommitLogStore.open({ files, flush, ...segmentBytes, ...surroundings });
+    const { keepMs = keepMsDefault, keepBytes = folder === undefined ? memoryKeepBytes : keepBytesDefault } = options;
+    const retention = { keepMs, keepBytes };
+    const store = await CommitLogStore.open({ files, flush, retention, ...segmentBytes, ...surroundings });
     opened.push(() => store.close());
     const journal = await SegmentedLog.open({
       files,
@@ -111,8 +115,6 @@ export const startBroker = async (options: StartBrokerOptions = {}): Promise<Run
       deliveries: async (rules) => new PopDeliveries({ store, journal, rules, ...surroundings }),
       delay: (deliver) => openBrokerDelayRoom({ ...waiting, deliver, ...surroundings }),
       transactionCheckMs: options.transactionCheckMs ?? checkAfterMsDefault,
-      keepMs: options.keepMs ?? keepMsDefault,
-      keepBytes: options.keepBytes,
       clock,
       timers,
       log,

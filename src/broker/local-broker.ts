@@ -9,10 +9,11 @@ import type { BrokerMessage, StoredMessage } from "./broker-message.ts";
 import { attemptsMaxDefault, type Catalog } from "./catalog.ts";
 import { withDeadLetterOrigin } from "./dead-letter.ts";
 import type { DelayRoom } from "./delay-room.port.ts";
-import type { Deliveries, Delivery, DeliveryRules, Progress, ReceiveRequest } from "./delivery/deliveries.port.ts";
+import type { Delivery, DeliveryRules, Progress, ReceiveRequest } from "./delivery/deliveries.port.ts";
+import type { PopDeliveries } from "./delivery/pop-deliveries.ts";
 import { checkGroupName, checkTopicName, discardedTopic, halfTopic, transactionGroup } from "./names.ts";
 import { readRecallHandle, recallHandle } from "./recall-handle.ts";
-import type { MessageStore } from "./storage/message-store.port.ts";
+import type { CommitLogStore } from "./storage/commit-log-store.ts";
 import { checksMax, Transactions } from "./transactions.ts";
 
 /**
@@ -20,23 +21,16 @@ import { checksMax, Transactions } from "./transactions.ts";
  * neither gRPC nor files.
  */
 export type LocalBrokerOptions = {
-  readonly store: MessageStore & {
-    deleteTopic(topic: string): Promise<void>;
-    collect?(nowMs: number, consumedUpTo: ConsumedUpTo): Promise<void>;
-  };
-  readonly deliveries: (rules: DeliveryRules) => Promise<Deliveries>;
+  readonly store: CommitLogStore;
+  readonly deliveries: (rules: DeliveryRules) => Promise<PopDeliveries>;
   /** Gives back what is due. */
   readonly delay: (deliver: (message: BrokerMessage) => Promise<void>) => Promise<DelayRoom>;
   readonly catalog: Catalog;
   readonly transactionCheckMs: number;
-  readonly keepMs: number;
-  readonly keepBytes: number | undefined;
   readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
 };
-
-export type ConsumedUpTo = (topic: string, queueId: number) => number | undefined;
 
 /** RocketMQ's proxy allows a day by default and brokers three; our store has no such limit, and a year is a typing error. */
 const delayMsMax = 365 * 86_400_000;
@@ -45,7 +39,7 @@ const retentionEveryMs = 10_000;
 export class LocalBroker implements Broker {
   readonly #options: LocalBrokerOptions;
   readonly #catalog: Catalog;
-  #deliveries!: Deliveries;
+  #deliveries!: PopDeliveries;
   #delay!: DelayRoom;
   #transactions!: Transactions;
   readonly #retention: Loop;
@@ -61,7 +55,7 @@ export class LocalBroker implements Broker {
       timers,
       log,
       runOnce: async () => {
-        await store.collect?.(clock.nowMs(), (topic, queueId) => this.#deliveries.consumedUpTo(topic, queueId));
+        await store.collect(clock.nowMs(), (topic, queueId) => this.#deliveries.consumedUpTo(topic, queueId));
         return retentionEveryMs;
       },
     });
@@ -77,6 +71,7 @@ export class LocalBroker implements Broker {
     const { timers, log, transactionCheckMs } = this.#options;
     this.#catalog.own(halfTopic);
     this.#catalog.own(discardedTopic);
+    for (const [topic, queues] of this.#options.store.topics()) this.#catalog.adopt(topic, queues);
     this.#deliveries = await this.#options.deliveries({
       queueCount: (topic) => this.#catalog.queueCount(topic),
       attemptsMax: (group) => (group === transactionGroup ? checksMax + 1 : this.#catalog.attemptsMax(group)),
@@ -188,10 +183,13 @@ export class LocalBroker implements Broker {
   async deleteTopic(name: string): Promise<void> {
     await this.#catalog.deleteTopic(name);
     await this.#options.store.deleteTopic(name);
+    // One of the same name begins at offset 0 again.
+    await this.#deliveries.forgetTopic(name);
   }
 
-  deleteGroup(name: string): Promise<void> {
-    return this.#catalog.deleteGroup(name);
+  async deleteGroup(name: string): Promise<void> {
+    await this.#catalog.deleteGroup(name);
+    await this.#deliveries.forgetGroup(name);
   }
 
   topics(): readonly TopicInfo[] {

@@ -1,6 +1,5 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as pause } from "node:timers/promises";
@@ -104,17 +103,5 @@ describe("everything in one process", () => {
     await expect(sameFolder).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining("open in another") });
     const samePort = second({ HTTP_ADDR: "127.0.0.1:0", DATA_DIR: join(server.folder, "other") });
     await expect(samePort).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining("BROKER_ADDR") });
-  });
-
-  it("runs the cancel example with the output it promises", async () => {
-    const env = { ...process.env, ESCAPEMENT_URL: server.url };
-    const { stdout } = await promisify(execFile)(process.execPath, ["examples/schedule-and-cancel.ts"], {
-      cwd: root,
-      env,
-    });
-    const expected = /Prints:\n([\s\S]*?)\n \*\//.exec(
-      readFileSync(join(root, "examples/schedule-and-cancel.ts"), "utf8"),
-    );
-    expect(stdout.trimEnd().split("\n")).toEqual(expected![1]!.split("\n").map((line) => line.replace(/^ \* {3}/, "")));
   });
 });

@@ -1,10 +1,9 @@
-import { execFile, execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { promisify } from "node:util";
 import { type MessageView, Producer } from "rocketmq-client-nodejs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { mavenJars } from "../../scripts/services/maven-jars.mjs";
@@ -214,27 +213,4 @@ describe("what the README shows", () => {
     expect(sh(other)).toMatchObject({ state: "scheduled" });
     expect(sh(here(commands[1]!).replace("hello-1", "hello-2"))).toMatchObject({ state: "canceled" });
   });
-
-  it("the cancel example prints what it should", async () => {
-    await createDemoTopic();
-    const example = join(import.meta.dirname, "../../examples/schedule-and-cancel.ts");
-    const env = { ...process.env, ESCAPEMENT_URL: server.url };
-    const { stdout } = await promisify(execFile)(process.execPath, [example], { env });
-    expect(stdout.split("\n")).toEqual([
-      "scheduled    scheduled",
-      "same key     kept the first message",
-      "rescheduled  scheduled",
-      "paid         canceled",
-      "afterwards   canceled",
-      "",
-    ]);
-  });
 });
-
-/** The examples use the topic that `npm start` creates. */
-const createDemoTopic = async (): Promise<void> => {
-  const cli = join(import.meta.dirname, "../../src/cli/main.ts");
-  const { services } = await import("../services.ts");
-  const { rocketmq } = await services();
-  await promisify(execFile)(process.execPath, [cli, "topics", "create", "demo", "--broker", rocketmq.broker]);
-};

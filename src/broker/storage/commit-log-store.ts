@@ -32,7 +32,7 @@ export type CommitLogStoreOptions = {
   readonly timers: Timers;
   readonly log: Log;
   readonly entriesPerFile?: number;
-  readonly retention?: Retention;
+  readonly retention: Retention;
 };
 
 export type Retention = {
@@ -45,8 +45,6 @@ const logFolder = "commitlog";
 const segmentBytesDefault = 64 * 1024 * 1024;
 /** 6 MB to a file, as in RocketMQ. */
 const entriesPerFileDefault = 300_000;
-/** Three days, as RocketMQ keeps them, and what a development machine will not miss. */
-const retentionDefault: Retention = { keepMs: 3 * 86_400_000, keepBytes: 8 * 1024 ** 3 };
 const checkpointMs = 5_000;
 /** 100,000 messages of 300 bytes, which a start goes through in a tenth of a second. */
 const checkpointBytes = 32 * 1024 * 1024;
@@ -166,6 +164,14 @@ export class CommitLogStore implements MessageStore {
     });
   }
 
+  /** Every topic that has messages, or had some that retention removed, with its number of queues. */
+  topics(): ReadonlyMap<string, number> {
+    const topics = new Map<string, number>();
+    for (const { topic, queueId } of this.#queues.all())
+      topics.set(topic, Math.max(topics.get(topic) ?? 0, queueId + 1));
+    return topics;
+  }
+
   onAppended(listener: (topic: string, queueId: number) => void): void {
     this.#listener = listener;
   }
@@ -197,7 +203,7 @@ export class CommitLogStore implements MessageStore {
    */
   collect(nowMs: number, consumedUpTo: (topic: string, queueId: number) => number | undefined): Promise<void> {
     return this.#keepHouse(async () => {
-      const { keepMs, keepBytes } = this.#options.retention ?? retentionDefault;
+      const { keepMs, keepBytes } = this.#options.retention;
       const position = this.#dropPosition(keepBytes, nowMs - keepMs);
       if (position === this.#commitLog.firstPosition) return;
       const unconsumed = new Map<string, number>();

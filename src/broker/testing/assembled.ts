@@ -39,7 +39,12 @@ export class Assembled {
     const random: Random = { float: () => 0.5, bytes: (target) => target.fill(7) };
     const surroundings = { clock, timers, random, log: silentLog };
     const flush = "sync";
-    const store = await CommitLogStore.open({ files, flush, ...surroundings });
+    const store = await CommitLogStore.open({
+      files,
+      flush,
+      retention: { keepMs: 3_600_000, keepBytes: 1 << 30 },
+      ...surroundings,
+    });
     const journal = await SegmentedLog.open({
       files,
       folder: "progress",
@@ -76,8 +81,6 @@ export class Assembled {
         return room;
       },
       transactionCheckMs: checkMs,
-      keepMs: 3_600_000,
-      keepBytes: undefined,
       clock,
       timers,
       log: silentLog,

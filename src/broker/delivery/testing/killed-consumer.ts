@@ -17,7 +17,11 @@ const files = nodeFiles(folder);
 const clock = new CheckedClock(machineClock);
 const log = createLog({ level: "error", pretty: false });
 const base = { files, clock, timers: systemTimers, log };
-const store = await CommitLogStore.open({ ...base, flush: "sync" });
+const store = await CommitLogStore.open({
+  retention: { keepMs: 3_600_000, keepBytes: 1 << 30 },
+  ...base,
+  flush: "sync",
+});
 const journal = await SegmentedLog.open({ ...base, folder: "progress", flush: "sync", segmentBytes: 1 << 20 });
 const deliveries = new PopDeliveries({
   store,
