@@ -49,6 +49,7 @@ const java: Client = {
     const flags = [
       "-Xmx512m",
       "-XX:TieredStopAtLevel=1", // starts sooner, and a machine with two cores has no time for the second compiler
+      "-XX:+UseSerialGC",
       `-Duser.home=${home()}`,
       "-Drocketmq.log.level=warn",
     ];
