@@ -74,8 +74,8 @@ export type RunningBroker = AsyncDisposable & {
 
 /** Of what consumers have done, which is written anew from time to time. */
 const progressSegmentBytes = 4 * 1024 * 1024;
-/** A memory cannot be given back in slices of 64 MiB. */
-const memorySegmentBytes = 4 * 1024 * 1024;
+/** Memory is given back in these; a request of 8 MiB must fit into one. */
+const memorySegmentBytes = 16 * 1024 * 1024;
 const keepMsDefault = 72 * 3_600_000;
 const keepBytesDefault = 8 * 1024 ** 3;
 const memoryKeepBytes = 256 * 1024 ** 2;
