@@ -44,5 +44,9 @@ export const factText = (fact: Fact): string => {
 
 /** A promise that is broken whatever the other broker does. */
 export const must = (condition: boolean, promise: string): void => {
-  if (!condition) throw new Error(`broken: ${promise}`);
+  if (!condition) throw new Error(`${broken}${promise}`);
 };
+
+export const isBrokenPromise = (failure: string): boolean => failure.startsWith(broken);
+
+const broken = "broken: ";

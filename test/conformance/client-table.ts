@@ -10,7 +10,7 @@ export type ClientName = "node" | "java" | "python" | "go";
 export type Client = {
   readonly name: ClientName;
   readonly title: string;
-  /** Whether it can be told to trust the broker's own certificate, which the pass over TLS needs. */
+  /** Whether it, or its driver, can trust the certificate that the broker made for itself. */
   readonly overTls: boolean;
   /** Fetches and builds what is missing; rejects with what to install. */
   prepare(say: (line: string) => void): Promise<(endpoint: string, options: { tls: boolean }) => DriverCommand>;
@@ -49,6 +49,7 @@ const java: Client = {
     const flags = [
       "-Xmx512m",
       "-XX:TieredStopAtLevel=1", // starts sooner, and a machine with two cores has no time for the second compiler
+      "-XX:+UseSerialGC",
       `-Duser.home=${home()}`,
       "-Drocketmq.log.level=warn",
     ];
@@ -62,7 +63,7 @@ const java: Client = {
 const python: Client = {
   name: "python",
   title: "Python 5.1.2",
-  overTls: false,
+  overTls: true,
   prepare: async (say) => withEndpoint(await pythonDriver({ say })),
 };
 

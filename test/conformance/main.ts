@@ -13,7 +13,9 @@ const usage =
 
 const page = resolve(import.meta.dirname, "../../docs/conformance.md");
 const out = (line: string): void => void process.stdout.write(`${line}\n`);
-const say = (line: string): void => void process.stderr.write(`${line}\n`);
+const say = (line: string): void => {
+  process.stderr.write(`${(performance.now() / 1_000).toFixed(0).padStart(4)} s  ${line}\n`);
+};
 
 const chosen = (given: string | undefined, known: readonly string[], what: string): string[] => {
   const names = given?.split(",") ?? [...known];
@@ -52,7 +54,7 @@ let asked: ReturnType<typeof readArguments>;
 try {
   asked = readArguments();
 } catch (error) {
-  say(`${(error as Error).message}\n${usage}`);
+  process.stderr.write(`${(error as Error).message}\n${usage}\n`);
   process.exit(2);
 }
 if (asked.list) {

@@ -67,5 +67,5 @@ const columns = (clients: readonly Client[]) => [
   ...clients.map(({ name, title }) => ({ name, title })),
   ...clients
     .filter(({ overTls }) => overTls)
-    .map((client) => ({ name: nameOverTls(client), title: `${client.title} over TLS` })),
+    .map((client) => ({ name: nameOverTls(client), title: `${client.title.split(" ")[0]} over TLS` })),
 ];

@@ -108,7 +108,7 @@ export const time: readonly Behaviour[] = [
       const [second] = await consumer.collect(1, { withinMs: 20_000 });
       return {
         attempts: `${first?.attempt ?? "none"}, ${second?.attempt ?? "none"}`,
-        "after 2 s": timing((second?.atMs ?? Number.POSITIVE_INFINITY) - firstAtMs, { from: 1_800, to: 14_000 }),
+        "after 2 s": timing((second?.atMs ?? Number.POSITIVE_INFINITY) - firstAtMs, { from: 1_500, to: 14_000 }),
       };
     },
   },
