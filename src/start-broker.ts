@@ -153,13 +153,15 @@ const openDelayStore = async (
     const store = new MemoryDelayStore({ clockMs: () => machine.wallMs(), shardCount: delayShards });
     return { store, memory: new MemoryTopicMemory() };
   }
-  const at = { folder: join(folder, "delay"), clock: machine, timers, shardCount: delayShards };
-  const store = await SqliteDelayStore.open(at);
+  const options = { clock: machine, timers, shardCount: delayShards, reserveBytes: delayReserveBytes };
+  const store = await SqliteDelayStore.open({ folder: join(folder, "delay"), ...options });
   return { store, memory: store.topicMemory };
 };
 
 /** One process and few messages need no more. */
 const delayShards = 4;
+/** Room for letting out on a full disk what waits; few messages need little. */
+const delayReserveBytes = 4 * 1024 * 1024;
 
 const catalogPath = "catalog.json";
 const catalogFile = (files: Files): CatalogFile => ({
