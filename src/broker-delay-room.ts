@@ -101,13 +101,18 @@ const logSink = ({ deliver }: BrokerDelayRoomOptions): Sink => ({
   close: async () => {},
 });
 
-const quieter = (log: Log): Log => ({
-  debug: log.debug.bind(log),
-  info: log.debug.bind(log),
-  warn: log.warn.bind(log),
-  error: log.error.bind(log),
-  fatal: log.fatal.bind(log),
-});
+/** Every line says whose it is: the service beside it writes the same words about its own store. */
+const quieter = (log: Log): Log => {
+  const named = (write: (fields: object, text: string) => void) => (fields: object, text: string) =>
+    write({ part: "delays of the broker", ...fields }, text);
+  const [debug, warn, error, fatal] = [
+    named((fields, text) => log.debug(fields, text)),
+    named((fields, text) => log.warn(fields, text)),
+    named((fields, text) => log.error(fields, text)),
+    named((fields, text) => log.fatal(fields, text)),
+  ];
+  return { debug, info: debug, warn, error, fatal } as Log;
+};
 
 /** The service's numbers are about its users' messages; these here are the broker's business. */
 const uncounted: ServiceMetrics = {

@@ -18,6 +18,7 @@ import { CommitLogStore } from "./broker/storage/commit-log-store.ts";
 import { type Flush, SegmentedLog } from "./broker/storage/segmented-log.ts";
 import { checkAfterMsDefault } from "./broker/transactions.ts";
 import { openBrokerDelayRoom } from "./broker-delay-room.ts";
+import { notListening, shownAddress } from "./listen-address.ts";
 import { epochMs } from "./message/time.ts";
 import type { Clock, MachineClock } from "./runtime/clock.ts";
 import { type Log, silentLog } from "./runtime/log.ts";
@@ -125,7 +126,7 @@ export const startBroker = async (options: StartBrokerOptions = {}): Promise<Run
     const tls = options.tls === undefined ? {} : { tls: options.tls };
     const server = await startBrokerServer({ host, port, broker, service: messaging, ...tls, timers, log }).catch(
       (error: unknown) => {
-        throw notListening(error, host, port);
+        throw notListening(error, { host, port }, "the broker", "BROKER_ADDR, --port");
       },
     );
     opened.push(() => server.close());
@@ -168,18 +169,3 @@ const catalogFile = (files: Files): CatalogFile => ({
   load: async () => readFile(files, catalogPath)?.toString("utf8"),
   save: (text) => replaceFile(files, catalogPath, Buffer.from(text)),
 });
-
-const shownAddress = ({ host, port }: { readonly host: string; readonly port: number }): string =>
-  host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-
-const notListening = (error: unknown, host: string, port: number): unknown => {
-  const at = shownAddress({ host, port });
-  const errorCode = error instanceof Error && "code" in error ? error.code : undefined;
-  if (errorCode === "EADDRINUSE") {
-    return new Error(`another program listens on ${at}: give the broker another address (BROKER_ADDR, --port)`);
-  }
-  if (errorCode === "EACCES" || errorCode === "EADDRNOTAVAIL") {
-    return new Error(`the broker cannot listen on ${at} (${String(errorCode)}): give it an address of this machine`);
-  }
-  return error;
-};

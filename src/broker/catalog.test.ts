@@ -39,6 +39,24 @@ describe("the broker's catalog", () => {
     expect(second.groups.map(({ name }) => name)).toEqual(["billing", "reader"]);
   });
 
+  it.each(["", "{", "null", "[]", '{"version":1}', '{"version":1,"topics":{},"groups":[]}'])(
+    "says that its file is damaged and what deleting it would mean: %s",
+    async (text) => {
+      const file = new Paper();
+      file.text = text;
+      await expect(open(file)).rejects.toMatchObject({
+        code: "store_refusing",
+        message: expect.stringContaining("catalog.json is damaged"),
+      });
+    },
+  );
+
+  it("does not read the file of a newer program", async () => {
+    const file = new Paper();
+    file.text = '{"version":2,"subjects":[]}';
+    await expect(open(file)).rejects.toMatchObject({ message: expect.stringContaining("version 2") });
+  });
+
   it("says what to do about a topic that is not there, and about names that RocketMQ does not take", async () => {
     const catalog = await open(new Paper(), false);
     expect(() => catalog.topic("nowhere")).toThrow(

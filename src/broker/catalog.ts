@@ -1,3 +1,4 @@
+import { EscapementError } from "../message/errors.ts";
 import { code } from "../protocol/messaging-service.ts";
 import type { GroupInfo, TopicInfo } from "./broker.port.ts";
 import { BrokerError } from "./broker-error.ts";
@@ -182,14 +183,31 @@ export class Catalog {
   }
 
   #read(text: string): void {
-    const saved = JSON.parse(text) as { version: number; topics: TopicInfo[]; groups: GroupInfo[] };
+    const saved = parsed(text);
     if (saved.version !== version) {
-      throw new Error(`the broker's catalog has version ${saved.version}, this program reads version ${version}`);
+      throw new EscapementError(
+        "store_refusing",
+        `catalog.json was written by another program (version ${saved.version}, this one reads ${version}): start that program, or use another folder (DATA_DIR, --data).`,
+      );
     }
     for (const topic of saved.topics) this.#topics.set(topic.name, topic);
     for (const group of saved.groups) this.#groups.set(group.name, group);
   }
 }
+
+type Saved = { readonly version: number; readonly topics: readonly TopicInfo[]; readonly groups: readonly GroupInfo[] };
+
+const parsed = (text: string): Saved => {
+  try {
+    const saved: Saved = JSON.parse(text);
+    const isOurs = Array.isArray(saved.topics) && Array.isArray(saved.groups);
+    if (isOurs || (Number.isInteger(saved.version) && saved.version !== version)) return saved;
+  } catch {} // Said below.
+  throw new EscapementError(
+    "store_refusing",
+    "catalog.json is damaged: put a copy of it back, or delete it. Without it topics are known again by their messages, but may take every type, and groups by being used, with 17 attempts.",
+  );
+};
 
 const noTopic = (name: string): BrokerError =>
   new BrokerError(

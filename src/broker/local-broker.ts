@@ -245,7 +245,7 @@ export class LocalBroker implements Broker {
     const attempts = this.#catalog.attemptsMax(group) ?? attemptsMaxDefault;
     this.#options.log.warn(
       { group, topic: message.topic, messageId: message.messageId, attempts },
-      `a message was not acknowledged in time so often that it is now in the topic ${name}`,
+      `nobody acknowledged a message and its attempts are used up; it is now in the topic ${name}`,
     );
   }
 

@@ -101,7 +101,7 @@ export const versionOf = (db: DatabaseSync, path: string): number => {
   if (found <= schemaVersion) return found;
   throw new EscapementError(
     "store_refusing",
-    `${path} was written by a newer program (version ${found} of its tables, this one knows ${schemaVersion}): start that program, or set DATA_DIR to another folder.`,
+    `${path} was written by a newer program (version ${found} of its tables, this one knows ${schemaVersion}): start that program, or use another folder (DATA_DIR, --data).`,
   );
 };
 

@@ -212,10 +212,6 @@ export class PopDeliveries implements Deliveries {
       line.serve();
       return;
     }
-    log.info(
-      { group, topic, queueId, offset, attempts: held.attempt },
-      "attempts are used up, message is a dead letter",
-    );
     if (this.#line(group, topic) !== line) return; // forgotten meanwhile
     queue.done(offset);
     this.#journal.note({ kind: "done", queue: { group, topic, queueId }, offsets: [offset] });
