@@ -21,7 +21,7 @@ export const knownDifferences: readonly KnownDifference[] = [
     target: embedded,
     clients: ["node", "java", "python"],
     saw: "error 40013",
-    why: "Here a handle is forgotten when it is used, and the second use is told that it had no effect; RocketMQ cannot know and says OK. The Go client does not look at the answer.",
+    why: "Here a handle is forgotten when it is used, and the second use is told that it had no effect; RocketMQ says OK both times. The Go client does not look at the answer.",
   },
   {
     behaviour: "ack-twice",
