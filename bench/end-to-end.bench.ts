@@ -1,11 +1,12 @@
 import { createTopic } from "./lab/broker.ts";
 import { startWitness, type Witness } from "./lab/consumer.ts";
 import { batchRequest, HttpConnection } from "./lab/http-connection.ts";
-import { type Buckets, bucketsOf, countBetween, percentileMs } from "./lab/lateness-histogram.ts";
+import { countBetween, percentileMs } from "./lab/lateness-histogram.ts";
 import { Meter } from "./lab/meter.ts";
-import { atRate, pause } from "./lab/pace.ts";
+import { pause } from "./lab/pace.ts";
 import type { Benchmark, Row } from "./lab/row.ts";
-import { type Server, startServer } from "./lab/server-process.ts";
+import { lookAt, perRequest, sendAtRate } from "./lab/send-at-rate.ts";
+import { startServer } from "./lab/server-process.ts";
 
 /**
  * The whole way at a given rate: HTTP batches in, Redis `always`, wheel, the real broker out, generator on the same
@@ -13,7 +14,6 @@ import { type Server, startServer } from "./lab/server-process.ts";
  * consumer sees: its clock when it has the message, minus ESC_DELIVER_AT. The official client receives about 5,000 a
  * second here, so above 2,000 it reads only a topic that gets every tenth message.
  */
-const perRequest = 100;
 /** Long enough that messages wait in the store and come back through the near window, as they would for an hour. */
 const delayMs = 2_000;
 const spreadMs = 1_000;
@@ -105,46 +105,7 @@ export const benchmark: Benchmark = async (lab, report) => {
 const requestsOf = (topicOf: (i: number) => string): Buffer[] =>
   Array.from({ length: 20 }, () => batchRequest(topicOf, perRequest, delayMs, spreadMs));
 
-const lookAt = async (server: Server): Promise<Buckets> => bucketsOf(await server.metrics());
-
 const heldRate = (measured: Row | Omit<Row, "id" | "what" | "durability" | "numbers">, wanted: number) =>
   measured.perSecond !== undefined && measured.perSecond < wanted * 0.98
     ? { ...measured, void: `the generator reached ${measured.perSecond.toFixed(0)} messages/s` }
     : measured;
-
-/** Sends at the rate with whichever connection is free; a rate that cannot be held shows in the answer. */
-const sendAtRate = async (
-  connections: readonly HttpConnection[],
-  perSecond: number,
-  durationMs: number,
-  requests: readonly Buffer[],
-): Promise<number> => {
-  const free = [...connections];
-  let open = 0;
-  let accepted = 0;
-  let owed = 0;
-  let turn = 0;
-  let refused = 0;
-  const send = (): void => {
-    while (owed > 0 && free.length > 0) {
-      const connection = free.pop()!;
-      owed--;
-      open++;
-      connection.send(requests[turn++ % requests.length]!, (status) => {
-        open--;
-        if (status === 200) accepted += perRequest;
-        else refused++;
-        free.push(connection);
-        send();
-      });
-    }
-  };
-  await atRate(perSecond / perRequest, durationMs, () => {
-    owed++;
-    send();
-  });
-  owed = 0;
-  while (open > 0) await pause(5);
-  if (refused > 0) throw new Error(`${refused} requests were refused`);
-  return accepted;
-};

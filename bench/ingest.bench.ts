@@ -1,9 +1,9 @@
 import definitions from "rocketmq-client-nodejs/proto/apache/rocketmq/v2/definition_pb.js";
 import requests from "rocketmq-client-nodejs/proto/apache/rocketmq/v2/service_pb.js";
-import { method } from "../src/protocol/messaging-service.ts";
 import { decodeSend } from "../src/adapters/rocketmq/protocol.ts";
 import { createSession } from "../src/adapters/rocketmq/session.ts";
 import { parts } from "../src/adapters/rocketmq/testing.ts";
+import { method } from "../src/protocol/messaging-service.ts";
 import { createTopic } from "./lab/broker.ts";
 import { body200 } from "./lab/fill.ts";
 import { Meter } from "./lab/meter.ts";

@@ -41,7 +41,7 @@ const rewriteDeclaration = (file) => {
   writeFileSync(file, text.replace(/(\bfrom\s+|\bimport\(?\s*)"(\.[^"]*)\.ts"/g, '$1"$2.js"'));
 };
 
-/** An export that was not built, and a path to a source file, would be found by users only. */
+/** An export or a thread that was not built, and a path to a source file, would be found by users only. */
 const check = (files) => {
   const { exports } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   const promised = Object.values(exports).flatMap((target) =>
@@ -51,8 +51,14 @@ const check = (files) => {
     .filter((target) => !existsSync(join(root, target)))
     .map((target) => `package.json exports ${target}, which was not built; name its source in tsconfig.build.json`);
   for (const file of files) {
-    const source = /["'`]\.{1,2}\/[^"'`\s]*(?<!\.d)\.ts["'`]/.exec(readFileSync(file, "utf8"));
+    const text = readFileSync(file, "utf8");
+    const source = /["'`]\.{1,2}\/[^"'`\s]*(?<!\.d)\.ts["'`]/.exec(text);
     if (source !== null) problems.push(`${relative(root, file)} names the source file ${source[0]}`);
+    // A thread's script is named by an address that ends as its parent does: new URL(`./x.${ending}`, import.meta.url).
+    for (const [, thread] of text.matchAll(/new URL\(`(\.{1,2}\/[\w./-]+)\.\$\{/g)) {
+      if (!existsSync(join(dirname(file), `${thread}.js`)))
+        problems.push(`${relative(root, file)} starts ${thread}, which was not built; name it in tsconfig.build.json`);
+    }
   }
   if (problems.length > 0) throw new Error(problems.join("\n"));
 };

@@ -74,8 +74,8 @@ export type RunningBroker = AsyncDisposable & {
 
 /** Of what consumers have done, which is written anew from time to time. */
 const progressSegmentBytes = 4 * 1024 * 1024;
-/** A memory cannot be given back in slices of 64 MiB. */
-const memorySegmentBytes = 4 * 1024 * 1024;
+/** Memory is given back in these; a request of 8 MiB must fit into one. */
+const memorySegmentBytes = 16 * 1024 * 1024;
 const keepMsDefault = 72 * 3_600_000;
 const keepBytesDefault = 8 * 1024 ** 3;
 const memoryKeepBytes = 256 * 1024 ** 2;
@@ -153,13 +153,15 @@ const openDelayStore = async (
     const store = new MemoryDelayStore({ clockMs: () => machine.wallMs(), shardCount: delayShards });
     return { store, memory: new MemoryTopicMemory() };
   }
-  const at = { folder: join(folder, "delay"), clock: machine, timers, shardCount: delayShards };
-  const store = await SqliteDelayStore.open(at);
+  const options = { clock: machine, timers, shardCount: delayShards, reserveBytes: delayReserveBytes };
+  const store = await SqliteDelayStore.open({ folder: join(folder, "delay"), ...options });
   return { store, memory: store.topicMemory };
 };
 
 /** One process and few messages need no more. */
 const delayShards = 4;
+/** Room for letting out on a full disk what waits; few messages need little. */
+const delayReserveBytes = 4 * 1024 * 1024;
 
 const catalogPath = "catalog.json";
 const catalogFile = (files: Files): CatalogFile => ({

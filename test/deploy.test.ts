@@ -3,7 +3,7 @@
 // is reported as skipped and the rest still compares names, ports, mounts and settings.
 
 import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
@@ -168,6 +168,49 @@ describe("deploy/", () => {
       expect(value, `${key} in scripts/services/redis.mjs`).toBeDefined();
       expect(deployed.get(key)?.replaceAll('"', ""), key).toBe(value);
     }
+  });
+});
+
+describe("deploy/rocketmq-cluster/", () => {
+  const file = (name: string): Map<string, string> => properties(read(`deploy/rocketmq-cluster/${name}`));
+  const [first, second, third] = ["nameserver-1", "nameserver-2", "controller-3"].map((name) => file(`${name}.conf`));
+  const clusterProxy = JSON.parse(read("deploy/rocketmq-cluster/rmq-proxy.json")) as Record<string, string>;
+  const differing = (one: Map<string, string>, other: Map<string, string>): string[] =>
+    [...new Set([...one.keys(), ...other.keys()])].filter((key) => one.get(key) !== other.get(key));
+
+  test("brokers and name servers differ in their names only", () => {
+    expect(differing(file("broker-a.conf"), file("broker-b.conf"))).toEqual(["brokerName"]);
+    expect(differing(first!, second!)).toEqual(["controllerDLegerSelfId"]);
+  });
+
+  test("three controllers agree on who they are, and brokers and proxies know all of them and both name servers", () => {
+    const peers = first!.get("controllerDLegerPeers")!.split(";");
+    expect(peers).toHaveLength(3);
+    for (const [index, one] of [first, second, third].entries()) {
+      expect(one!.get("controllerDLegerSelfId")).toBe(`n${index + 1}`);
+      for (const key of ["controllerDLegerGroup", "controllerDLegerPeers", "enableElectUncleanMaster"]) {
+        expect(one!.get(key), key).toBe(first!.get(key));
+      }
+    }
+    const broker = file("broker-a.conf");
+    expect(broker.get("controllerAddr")).toBe(peers.map((peer) => peer.replace(/^n\d-/, "")).join(";"));
+    expect(clusterProxy.namesrvAddr).toBe(broker.get("namesrvAddr"));
+    expect(clusterProxy.rocketMQClusterName).toBe(broker.get("brokerClusterName"));
+  });
+
+  test("no value ends in a blank: RocketMQ would ignore such a number without a word", () => {
+    for (const name of readdirSync(`${root}deploy/rocketmq-cluster`)) {
+      expect(read(`deploy/rocketmq-cluster/${name}`), name).not.toMatch(/[ \t]$/m);
+    }
+  });
+
+  test("what docs/operations.md recommends is what the files say", () => {
+    const page = read("docs/operations.md");
+    const said = [...page.matchAll(/^\| `(\w+)` \| `([^`]+)`/gm)].map(([, key, value]) => [key!, value!] as const);
+    const all = new Map([...first!, ...file("broker-a.conf")]);
+    const ours = said.filter(([key]) => all.has(key));
+    expect(ours.length).toBeGreaterThan(5);
+    for (const [key, value] of ours) expect(all.get(key), key).toBe(value);
   });
 });
 

@@ -9,6 +9,8 @@ export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benc
   wheel: () => import("./wheel.ts"),
   store: () => import("./store.ts"),
   sqlite: () => import("../sqlite.bench.ts"),
+  embedded: () => import("../embedded.bench.ts"),
+  broker: () => import("../broker.bench.ts"),
   "rocketmq-send": () => import("./rocketmq-send.ts"),
   dispatch: () => import("../dispatch.bench.ts"),
   "end-to-end": () => import("../end-to-end.bench.ts"),
@@ -23,4 +25,4 @@ export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benc
 };
 
 /** Those that can run before there is a broker. */
-export const withoutBroker: ReadonlySet<string> = new Set(["pure", "wheel", "store", "sqlite"]);
+export const withoutBroker: ReadonlySet<string> = new Set(["pure", "wheel", "store", "sqlite", "embedded"]);

@@ -1,7 +1,7 @@
 import { connect, type Socket } from "node:net";
 import { createRemotingAdmin, type TopicType } from "../../src/adapters/rocketmq/remoting-admin.ts";
-import { decodeRemoting, encodeRemoting } from "../../src/protocol/remoting-frame.ts";
 import { systemTimers } from "../../src/adapters/system/system-time.ts";
+import { decodeRemoting, encodeRemoting } from "../../src/protocol/remoting-frame.ts";
 import { uniqueName } from "./server-process.ts";
 
 /** Topics of a benchmark, and how many messages a topic holds: the broker's own count, which costs it next to nothing. */

@@ -42,7 +42,7 @@ const readyWithinMs = 20_000;
 let names = 0;
 export const uniqueName = (what: string): string => `${what}_${process.pid}_${names++}`;
 
-const freePort = async (): Promise<number> => {
+export const freePort = async (): Promise<number> => {
   const server = createServer().listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address() as { port: number };

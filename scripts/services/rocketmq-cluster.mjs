@@ -16,9 +16,9 @@ const production = fileURLToPath(new URL("../../deploy/rocketmq-cluster/", impor
 const knownTopic = "SELF_TEST_TOPIC"; // every broker creates it for itself and announces it
 const brokers = ["a-1", "a-2", "b-1", "b-2"];
 const groups = ["a", "b"];
-const inStepMaxMs = 60_000; // 3 s measured after the last broker was up
+const inStepMaxMs = 60_000; // usually at once when the proxies are up; a killed broker that returns takes half a minute on a busy machine
 
-/** Each JVM compiles little and collects simply: nine of them share the machine. */
+/** Each JVM compiles little and collects simply: nine of them share the machine, and none lives long. */
 const smallJvm = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
 
 /** The production file with every text of `replace` exchanged and `add` at its end. */
@@ -70,6 +70,7 @@ function controllerFile(folder, ports) {
 function brokerFile(folder, ports, broker) {
   const { nameservers, controllers } = addresses(ports);
   const port = ports[`broker-${broker}`];
+  // Short files; and the timer's 39 MB are compared with their file every 10 s: once a second, four brokers do little else.
   return adapted(
     `broker-${broker[0]}.conf`,
     { ...own(folder, `broker-${broker}`), ...nameservers, ...controllers, "listenPort=10911": `listenPort=${port}` },
@@ -103,7 +104,7 @@ async function announces(port, broker, brokerPort) {
 export const rocketmqCluster = {
   service: "rocketmq-cluster",
   onlyByName: true,
-  readyMaxMs: 120_000, // 25 s in all on an idle machine with two cores
+  readyMaxMs: 120_000, // all nine take 62 s of CPU: half a minute on two idle cores; 85 s were seen on busy ones
   stopGraceMs: 20_000,
   roles: [
     ...[1, 2].map((number) => ({

@@ -182,9 +182,9 @@ export class LocalBroker implements Broker {
 
   async deleteTopic(name: string): Promise<void> {
     await this.#catalog.deleteTopic(name);
-    await this.#options.store.deleteTopic(name);
-    // One of the same name begins at offset 0 again.
+    // First: one of the same name begins at offset 0 again.
     await this.#deliveries.forgetTopic(name);
+    await this.#options.store.deleteTopic(name);
   }
 
   async deleteGroup(name: string): Promise<void> {

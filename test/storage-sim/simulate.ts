@@ -354,8 +354,8 @@ class StorageSim {
           if (this.#life !== life) return;
           this.#world.trace.mark("store", "has removed old messages");
           this.#markOld();
-          for (const { topic, queueId, offset, number, gone } of mustGo) {
-            if (gone || store.range(topic, queueId).first > offset) continue;
+          for (const { topic, queueId, offset, number, gone, damaged } of mustGo) {
+            if (gone || damaged || store.range(topic, queueId).first > offset) continue;
             this.#ledger.broken(
               "retention removes what is too much",
               `${topic}/${queueId}: message ${number} at ${offset}`,

@@ -18,7 +18,7 @@ export type LinkEnds = {
 
 /** On the caller's thread: for tests and the simulation, which have to know when what happens. */
 export const engineHere = (options: EngineOptions, { onReply }: LinkEnds): EngineLink => {
-  const engine = new Engine(options);
+  const engine = Engine.open(options);
   return {
     post: (post) => {
       for (const reply of engine.run([post])) onReply(reply);

@@ -14,7 +14,7 @@ const say = (message: FromEngine, transfer: ArrayBuffer[] = []) => port.postMess
 
 const open = (): Engine | undefined => {
   try {
-    return new Engine(workerData as EngineOptions);
+    return Engine.open(workerData as EngineOptions);
   } catch (error) {
     if (!isEscapementError(error)) throw error;
     say({ refused: { code: error.code, message: error.message, field: error.field } });

@@ -1,8 +1,8 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import { EscapementError } from "../../message/errors.ts";
+import { EscapementError, isEscapementError } from "../../message/errors.ts";
 import { idBytes } from "../../message/id.ts";
 import * as accepting from "./accepting.ts";
-import { GroupCommit, type Work } from "./group-commit.ts";
+import { type Done, GroupCommit, type Work } from "./group-commit.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { Call, Ledger } from "./ledger.ts";
 import * as owning from "./owning.ts";
@@ -10,7 +10,7 @@ import { putWakes, takeMessages, takeOutcomes } from "./packing.ts";
 import { Parcel } from "./parcel.ts";
 import * as reading from "./reading.ts";
 import type { Answers, Post, PostReply, Reply, Request } from "./requests.ts";
-import { sqliteFailure } from "./sqlite-errors.ts";
+import { fullSentence, sqliteFailure } from "./sqlite-errors.ts";
 import { openSqliteFile, type SqliteFile, type SqliteFileOptions } from "./sqlite-file.ts";
 import { TopicTable } from "./topic-table.ts";
 
@@ -29,13 +29,25 @@ export class Engine {
   readonly #nextCommit: StatementSync;
   #clockMs = 0;
   #commit = 0;
+  #isOnReserve: boolean;
 
   /**
    * Opens the folder's file, or makes both. Throws `store_refusing` when it is in use, not writable, damaged or newer
    * than this program, and `invalid_config` when its shard count is another.
    */
-  constructor(options: EngineOptions) {
+  static open(options: EngineOptions): Engine {
+    try {
+      return new Engine(options, false);
+    } catch (error) {
+      // The reserve was given up with that: now there is room to start, and to send what waits.
+      if (!isEscapementError(error, "store_full")) throw error;
+      return new Engine(options, true);
+    }
+  }
+
+  private constructor(options: EngineOptions, isOnReserve: boolean) {
     const file = openSqliteFile(options);
+    this.#isOnReserve = isOnReserve;
     try {
       const { db, path } = file;
       this.#file = file;
@@ -60,8 +72,10 @@ export class Engine {
         },
       });
     } catch (error) {
+      const failure = sqliteFailure(error, file.path);
+      if (failure.code === "store_full") file.reserve.release();
       file.close();
-      throw sqliteFailure(error, file.path);
+      throw failure;
     }
   }
 
@@ -75,8 +89,9 @@ export class Engine {
     });
     const isCheck = posts.some(({ requests }) => requests.some(({ verb }) => verb === "check"));
     if (isCheck && this.#commits.lastWriteFailure !== undefined) this.#housekeeping.makeRoom();
-    const done = this.#commits.run(works);
+    const done = this.#runOnReserve(works);
     if (isCheck) {
+      this.#keepReserve();
       this.#file.mark.sync();
       this.#housekeeping.shrinkSometimes();
     }
@@ -100,6 +115,30 @@ export class Engine {
     this.#file.close();
   }
 
+  /** When the disk is full, once more with what was kept for that; from then on nothing is accepted. */
+  #runOnReserve<T>(works: readonly Work<T>[]): Done<T>[] {
+    const done = this.#commits.run(works);
+    const isFull = done.some((one) => "error" in one && one.error.code === "store_full");
+    if (!isFull || this.#isOnReserve || !this.#file.reserve.release()) return done;
+    this.#isOnReserve = true;
+    this.#housekeeping.makeRoom();
+    return done.map((one, i) =>
+      "error" in one && one.error.code === "store_full" ? this.#commits.run([works[i]!])[0]! : one,
+    );
+  }
+
+  #keepReserve(): void {
+    const { reserve } = this.#file;
+    const hasRoom = reserve.grow();
+    if (this.#isOnReserve && hasRoom && reserve.isWhole) this.#isOnReserve = false;
+  }
+
+  /** Said before anything is done. */
+  #assertRoomForMore(): void {
+    if (!this.#isOnReserve) return;
+    throw new EscapementError("store_full", `${this.#file.path} ${fullSentence}`);
+  }
+
   #work(request: Request, bytes: Buffer, parcel: Parcel): Work<{ value: unknown; wakes: Call["wakes"] }> {
     return {
       writes: !reads.has(request.verb),
@@ -114,10 +153,12 @@ export class Engine {
     const ledger = this.#ledger;
     switch (request.verb) {
       case "schedule": {
+        this.#assertRoomForMore();
         for (const [lane, topic] of request.names) ledger.counts.name(lane, topic);
         return accepting.schedule(ledger, call, takeMessages(bytes, request.start, request.count));
       }
       case "bury": {
+        this.#assertRoomForMore();
         const messages = takeMessages(bytes, request.start, request.count);
         accepting.bury(ledger, call, messages, request.reasons, request.nowMs);
         return undefined;
@@ -172,10 +213,8 @@ export class Engine {
   #check(): Answers["check"] {
     const { damage, lastWriteFailure } = this.#commits;
     if (lastWriteFailure !== undefined) this.#db.exec(probeSql);
-    return {
-      problems: damage === undefined ? [] : [damage],
-      warnings: lastWriteFailure === undefined ? [] : [lastWriteFailure],
-    };
+    const full = this.#isOnReserve ? `${this.#file.path} ${fullSentence}` : lastWriteFailure;
+    return { problems: damage === undefined ? [] : [damage], warnings: full === undefined ? [] : [full] };
   }
 }
 

@@ -96,7 +96,7 @@ export class GroupCommit {
       return { value: work.run() };
     } catch (error) {
       // Whether a call may change anything is asked first, so there is nothing to take back.
-      if (isEscapementError(error, "fenced")) return { error };
+      if (isEscapementError(error, "fenced") || isEscapementError(error, "store_full")) return { error };
       throw error;
     }
   }

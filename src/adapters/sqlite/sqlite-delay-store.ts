@@ -59,13 +59,8 @@ export class SqliteDelayStore implements DelayStore {
    * than this program, and `invalid_config` when its shard count is another.
    */
   static async open(options: SqliteDelayStoreOptions): Promise<SqliteDelayStore> {
-    const { folder, fileBytesMax, shardCount = 32, dedupeWindowMs = hour, clock, timers, thread = "own" } = options;
-    const engine = {
-      folder,
-      shardCount,
-      dedupeWindowMs,
-      ...(fileBytesMax === undefined ? {} : { fileBytesMax }),
-    };
+    const { clock, timers, thread = "own", shardCount = 32, dedupeWindowMs = hour, ...file } = options;
+    const engine = { ...file, shardCount, dedupeWindowMs };
     const connect = thread === "own" ? engineOnItsOwnThread : engineHere;
     const desk = await Desk.open((ends) => connect(engine, ends), { timers, clockMs: () => clock.wallMs() });
     return new SqliteDelayStore(desk, clock, shardCount);

@@ -48,6 +48,9 @@ const damages: ReadonlySet<number> = new Set([sqlite.corrupt, sqlite.notADatabas
 
 type Refusal = { readonly code: "store_refusing" | "store_full" | "store_unavailable"; readonly sentence: string };
 
+export const fullSentence =
+  "has no room left; nothing was stored. Free space on its disk; it takes messages again by itself.";
+
 const notWritable: Refusal = {
   code: "store_refusing",
   sentence: "cannot be written: give this user the right to write to the folder and the file in it.",
@@ -70,10 +73,7 @@ const refusals: Readonly<Record<number, Refusal>> = {
   [sqlite.locked]: inUse,
   [sqlite.corrupt]: damaged,
   [sqlite.notADatabase]: damaged,
-  [sqlite.full]: {
-    code: "store_full",
-    sentence: "has no room left; nothing was stored. Free space on its disk; it takes messages again by itself.",
-  },
+  [sqlite.full]: { code: "store_full", sentence: fullSentence },
   [sqlite.noMemory]: { code: "store_full", sentence: "cannot get memory; nothing was stored." },
   [sqlite.inputOutput]: {
     code: "store_unavailable",

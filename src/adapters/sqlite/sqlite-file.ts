@@ -4,6 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { EscapementError } from "../../message/errors.ts";
 import { CommitMark } from "./commit-mark.ts";
 import { isLogDamaged } from "./log-check.ts";
+import { Reserve, reserveBytesDefault } from "./reserve.ts";
 import { migrate, versionOf } from "./schema.ts";
 import { sqliteFailure } from "./sqlite-errors.ts";
 
@@ -21,12 +22,15 @@ export type SqliteFileOptions = {
   readonly folder: string;
   /** The file grows no larger; beyond it calls answer `store_full`. Default: as the disk allows. */
   readonly fileBytesMax?: number;
+  /** Room kept for the day the disk is full. Default: 32 MiB. */
+  readonly reserveBytes?: number;
 };
 
 export type SqliteFile = {
   readonly db: DatabaseSync;
   readonly path: string;
   readonly mark: CommitMark;
+  readonly reserve: Reserve;
   /** Carries the log back into the file and gives up the lock. */
   readonly close: () => void;
 };
@@ -34,16 +38,23 @@ export type SqliteFile = {
 export const databaseName = "escapement.db";
 
 /** Throws `store_refusing` (in use, not writable, damaged, newer) with a sentence that says what to change. */
-export const openSqliteFile = ({ folder, fileBytesMax }: SqliteFileOptions): SqliteFile => {
+export const openSqliteFile = ({
+  folder,
+  fileBytesMax,
+  reserveBytes = reserveBytesDefault,
+}: SqliteFileOptions): SqliteFile => {
   makeFolder(folder);
   const path = join(folder, databaseName);
   assertWritable(folder, path);
   let db: DatabaseSync | undefined;
   let mark: CommitMark | undefined;
+  let reserve: Reserve | undefined;
   const close = () => {
     if (db?.isOpen === true) db.close();
     mark?.close();
+    reserve?.close();
     mark = undefined;
+    reserve = undefined;
   };
   try {
     db = new DatabaseSync(path, { enableForeignKeyConstraints: false });
@@ -63,8 +74,9 @@ export const openSqliteFile = ({ folder, fileBytesMax }: SqliteFileOptions): Sql
     assertHealthy(db, path);
     mark = new CommitMark(`${path}-mark`);
     assertComplete(version === 0 ? 0 : lastCommitOf(db), mark.read(), path);
+    reserve = new Reserve(`${path}-reserve`, reserveBytes);
     migrate(db, version);
-    return { db, path, mark, close };
+    return { db, path, mark, reserve, close };
   } catch (error) {
     close();
     throw sqliteFailure(error, path);

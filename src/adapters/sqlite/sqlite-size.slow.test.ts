@@ -54,6 +54,43 @@ describe("the sqlite file", () => {
   });
 });
 
+describe("a full disk", () => {
+  it("what is stored goes out on the reserve, and nothing is accepted until there is one again", async () => {
+    await using bench = new SqliteBench();
+    const store = await bench.open({ fileBytesMax: 600_000 });
+    const hands = new StoreHands({ store, close: () => store.close() });
+    await hands.own();
+    await store.check();
+    const reserve = join(bench.folder, "escapement.db-reserve");
+    expect(statSync(reserve).size).toBe(1024 * 1024);
+    const accepted: DelayedMessage[] = [];
+    let refusal: unknown;
+    while (refusal === undefined && accepted.length < 500) {
+      const message = hands.message({ body: big(1, 5_000) });
+      await hands.schedule(message).then(
+        () => accepted.push(message),
+        (error: unknown) => {
+          refusal = error;
+        },
+      );
+    }
+    expect(refusal).toMatchObject({ code: "store_full" });
+    expect(statSync(reserve).size).toBe(0);
+    for (const message of accepted) {
+      await hands.claimed(message);
+      await hands.delivered(message);
+    }
+    // There is room by now; who filled the disk may take it at any moment.
+    await expect(hands.scheduled()).rejects.toMatchObject({ code: "store_full" });
+    for (let i = 0; i < 31; i++) {
+      expect(await store.check()).toMatchObject({ problems: [], warnings: [expect.stringContaining("no room left")] });
+    }
+    await store.check();
+    await hands.scheduled();
+    expect(await store.check()).toMatchObject({ problems: [], warnings: [] });
+  });
+});
+
 /** Closes nothing: writes enough that SQLite carries the log back into the file. */
 const writtenBack = async (store: DelayStore): Promise<void> => {
   const hands = new StoreHands({ store, close: () => store.close() }, 2);

@@ -18,6 +18,10 @@ export interface Deliveries {
   progress(group: string, topic: string): Progress;
   /** Every offset below is done with, in all groups that have ever received from this queue. For retention. */
   consumedUpTo(topic: string, queueId: number): number | undefined;
+  /** To be called when a topic is deleted: offsets of a new one of that name begin at 0, and so must every group. */
+  forgetTopic(topic: string): Promise<void>;
+  /** To be called when a group is deleted; retention need not wait for it any more. */
+  forgetGroup(group: string): Promise<void>;
   close(): Promise<void>;
 }
 

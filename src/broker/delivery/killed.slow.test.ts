@@ -50,9 +50,8 @@ it("kill -9 under load on a real disk: nothing sent is lost, nothing acknowledge
         }
         const attempt = Number(attemptText);
         const expected = (attempts.get(id) ?? 0) + 1;
-        if (attempt !== expected) odd++;
         // A kill may hit between a delivery and its record, which then is not counted, or its line, which we miss.
-        expect(Math.abs(attempt - expected), `attempt ${attempt} of ${id}`).toBeLessThanOrEqual(1);
+        odd += Math.abs(attempt - expected);
         attempts.set(id, attempt);
       }
       // What was being sent when it was killed may be there or not.
@@ -65,4 +64,5 @@ it("kill -9 under load on a real disk: nothing sent is lost, nothing acknowledge
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-});
+  // Seven starts of a process, on a machine that may be busy with other tests.
+}, 120_000);

@@ -195,6 +195,19 @@ describe("changing invisibility", () => {
   });
 });
 
+describe("an invisible duration that is none", () => {
+  it.each([-1, Number.NaN, Infinity, 2 ** 50])("%d is refused before anything is taken", async (invisibleMs) => {
+    await stage.send("m");
+    await expect(stage.poll({ invisibleMs })).rejects.toMatchObject({ status: 40000 });
+    const got = await stage.pop();
+    expect(got[0]?.attempt).toBe(1);
+    await expect(stage.deliveries.changeInvisible("g", "t", got[0]!.handle, invisibleMs)).rejects.toMatchObject({
+      status: 40000,
+    });
+    expect(await stage.ack(got)).toEqual(["ok"]);
+  });
+});
+
 describe("tags", () => {
   it("gives what is wanted, and is done with the rest without reading it", async () => {
     for (let i = 0; i < 100; i++) await stage.send(`${i}`, { tag: i % 10 === 3 ? "a" : i % 10 === 7 ? "b" : "c" });
@@ -219,211 +232,6 @@ describe("tags", () => {
     await stage.send("m", { tag: "yes" });
     expect(await stage.ids({ filter: tags("yes"), waitMs: 0 })).toEqual(["m"]);
     expect(await stage.ids({ filter: tags("yes"), waitMs: 0 })).toEqual([]);
-  });
-});
-
-describe("message groups", () => {
-  const send = async (...names: string[]) => {
-    for (const name of names) await stage.send(name, { messageGroup: name[0]! });
-  };
-
-  it("only the head of each is out; its end lets the next one go", async () => {
-    await send("a1", "a2", "b1", "a3", "b2");
-    await stage.send("free");
-    const heads = await stage.pop();
-    expect(heads.map(({ message: { messageId } }) => messageId)).toEqual(["a1", "b1", "free"]);
-    expect(await stage.ids()).toEqual([]);
-    await stage.ack([heads[0]!]);
-    const second = await stage.pop();
-    expect(second.map(({ message: { messageId }, attempt }) => [messageId, attempt])).toEqual([["a2", 1]]);
-    await stage.ack(second);
-    expect(await stage.ids()).toEqual(["a3"]);
-  });
-
-  it("a failure blocks its own group only, and comes again first", async () => {
-    await send("a1", "a2", "b1", "b2");
-    const [, b1] = await stage.pop();
-    await stage.ack([b1!]);
-    expect(await stage.ids()).toEqual(["b2"]);
-    await stage.time.pass(10_000);
-    expect(await stage.ids()).toEqual(["a1", "b2"]);
-  });
-
-  it("the head's acknowledgement wakes who waits", async () => {
-    await send("a1", "a2");
-    const heads = await stage.pop();
-    const waiting = stage.poll();
-    await stage.ack(heads);
-    expect((await waiting).map(({ message: { messageId } }) => messageId)).toEqual(["a2"]);
-  });
-
-  it("a dead head lets the next one go", async () => {
-    stage.attemptsMax = 1;
-    await send("a1", "a2");
-    await stage.pop();
-    await stage.time.pass(10_000);
-    await stage.ids();
-    expect(await stage.ids()).toEqual(["a2"]);
-    expect(stage.buried).toEqual([{ group: "g", id: "a1" }]);
-  });
-
-  it("remembers only so many behind a busy group; then the queue waits, and nothing is lost", async () => {
-    const many = stage.limits.skippedMax + 50;
-    await stage.store.append(
-      "t",
-      0,
-      Array.from({ length: many }, (_, i) => message(`${i}`, "t", { messageGroup: "a" })),
-    );
-    await stage.send("behind");
-    let out = await stage.pop();
-    expect(stage.deliveries.progress("g", "t")).toMatchObject({ waiting: many, out: 1 });
-    const order: string[] = [];
-    for (let i = 0; i < many; i++) {
-      order.push(...out.map(({ message: { messageId } }) => messageId));
-      await stage.ack(out);
-      out = await stage.pop();
-    }
-    expect(order.filter((id) => id !== "behind")).toEqual(Array.from({ length: many }, (_, i) => `${i}`));
-    // It went on as soon as there was room to remember those before it.
-    expect(order.indexOf("behind")).toBe(50);
-  });
-});
-
-describe("dead letters", () => {
-  it("go to their topic once, after the last attempt, and never come again", async () => {
-    stage.attemptsMax = 2;
-    await stage.send("m");
-    for (const attempt of [1, 2]) {
-      expect((await stage.pop())[0]?.attempt).toBe(attempt);
-      await stage.time.pass(10_000);
-    }
-    expect(await stage.ids()).toEqual([]);
-    await stage.time.pass(100_000);
-    expect(await stage.ids()).toEqual([]);
-    expect(stage.buried).toEqual([{ group: "g", id: "m" }]);
-    stage.start();
-    expect(await stage.ids()).toEqual([]);
-  });
-
-  it("are tried again when their topic cannot take them", async () => {
-    stage.attemptsMax = 1;
-    stage.burying = async () => {
-      throw new Error("disk full");
-    };
-    await stage.send("m");
-    await stage.pop();
-    await stage.time.pass(10_000);
-    expect(await stage.ids()).toEqual([]);
-    stage.burying = async () => {};
-    const waiting = stage.poll();
-    await stage.time.pass(1_000);
-    expect(stage.buried).toHaveLength(1);
-    await stage.time.pass(20_000);
-    expect(await waiting).toEqual([]);
-  });
-
-  it("at once when a consumer says so; nobody else gets it meanwhile; a failure leaves it as it was", async () => {
-    await stage.send("m");
-    const got = await stage.pop();
-    stage.burying = () => Promise.reject(new Error("disk full"));
-    await expect(stage.deliveries.forwardToDeadLetters("g", "t", got[0]!.handle)).rejects.toThrow("disk full");
-    let stored = () => {};
-    stage.burying = () =>
-      new Promise((resolve) => {
-        stored = resolve;
-      });
-    const forwarded = stage.deliveries.forwardToDeadLetters("g", "t", got[0]!.handle);
-    await stage.time.pass(100_000);
-    expect(await stage.ids()).toEqual([]);
-    expect(await stage.ack(got)).toEqual(["invalid"]);
-    stored();
-    expect(await stage.time.now(forwarded)).toBe("ok");
-    expect(stage.buried).toEqual([{ group: "g", id: "m" }]);
-    expect(stage.deliveries.progress("g", "t")).toMatchObject({ waiting: 0, out: 0 });
-  });
-});
-
-describe("waiting", () => {
-  it("ends with the message that arrives", async () => {
-    const waiting = stage.poll();
-    await stage.time.pass(15_000);
-    await stage.send("m");
-    expect(await waiting).toHaveLength(1);
-    expect(stage.time.pending).toBe(0);
-  });
-
-  it("ends with nothing when its time is over", async () => {
-    let answer: unknown;
-    void stage.poll({ waitMs: 5_000 }).then((deliveries) => {
-      answer = deliveries;
-    });
-    await stage.time.pass(4_999);
-    expect(answer).toBeUndefined();
-    await stage.time.pass(1);
-    expect(answer).toEqual([]);
-    expect(stage.time.pending).toBe(0);
-  });
-
-  it("ends when an invisibility does", async () => {
-    await stage.send("m");
-    await stage.pop({ invisibleMs: 3_000 });
-    const waiting = stage.poll();
-    await stage.time.pass(3_000);
-    expect((await waiting)[0]?.attempt).toBe(2);
-  });
-
-  it("is fair: first come, first served", async () => {
-    const order: number[] = [];
-    for (let i = 0; i < 5; i++) void stage.poll({ max: 1 }).then(() => order.push(i));
-    for (let i = 0; i < 5; i++) await stage.send(`${i}`);
-    await stage.time.pass(0);
-    expect(order).toEqual([0, 1, 2, 3, 4]);
-  });
-
-  it("costs one timer for a thousand polls, and each gets its answer", async () => {
-    const answers = Array.from({ length: 1_000 }, (_, i) =>
-      stage.poll({ group: `g${i % 10}`, topic: `t${i % 7}`, waitMs: 20_000 + i }),
-    );
-    expect(stage.time.pending).toBe(1);
-    const before = stage.time.timersSet;
-    await stage.time.pass(19_999);
-    expect(stage.time.timersSet).toBe(before);
-    await stage.send("m", { topic: "t3" });
-    await stage.time.pass(2_000);
-    const all = await Promise.all(answers);
-    expect(all.flat()).toHaveLength(10);
-    expect(stage.time.pending).toBe(0);
-  });
-
-  it("an abandoned poll takes nothing", async () => {
-    const abort = new AbortController();
-    const gone = stage.poll({}, abort.signal);
-    const next = stage.poll();
-    abort.abort();
-    await stage.send("m");
-    expect(await gone).toEqual([]);
-    expect(await next).toHaveLength(1);
-  });
-
-  it("what a poll was about to return when its client vanished goes to the next, the attempt is not counted", async () => {
-    const abort = new AbortController();
-    const gone = stage.poll({}, abort.signal);
-    const next = stage.poll();
-    void stage.send("m");
-    abort.abort();
-    expect(await gone).toEqual([]);
-    expect((await next).map(({ attempt }) => attempt)).toEqual([1]);
-    stage.start();
-    await stage.time.pass(10_000);
-    expect((await stage.pop())[0]?.attempt).toBe(2);
-  });
-
-  it("ends with the broker", async () => {
-    const waiting = stage.poll();
-    await stage.deliveries.close();
-    expect(await waiting).toEqual([]);
-    await expect(stage.poll()).rejects.toThrow("stopping");
-    expect(stage.time.pending).toBe(0);
   });
 });
 

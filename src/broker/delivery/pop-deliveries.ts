@@ -6,8 +6,9 @@ import type { Timers } from "../../runtime/timers.ts";
 import { BrokerError } from "../broker-error.ts";
 import type { AppendLog } from "../storage/append-log.port.ts";
 import type { MessageStore } from "../storage/message-store.port.ts";
-import { Agenda, type Appointment } from "./agenda.ts";
+import { Agenda } from "./agenda.ts";
 import type { Deliveries, Delivery, DeliveryRules, Progress, ReceiveRequest } from "./deliveries.port.ts";
+import { PollLine } from "./poll-line.ts";
 import { wallOf } from "./progress-book.ts";
 import { ProgressJournal } from "./progress-journal.ts";
 import { readHandle, writeHandle } from "./receipt-handle.ts";
@@ -17,9 +18,6 @@ import { type DeliveryLimits, deliveryLimits, type Exhausted } from "./turn.ts";
 /**
  * Pop, acknowledge, change invisibility, long polls: the rooms of this folder joined. Everything happens in memory at
  * once and in order; only answers wait.
- *
- * Polls of one group and topic wait in one line, first come, first served. They are looked at when a message arrives,
- * when an invisibility ends, when a message group's head is done, and when what was taken comes back.
  *
  * A message is buried after its copy is stored and before that is noted; a crash in between buries it twice.
  */
@@ -35,30 +33,19 @@ export type PopDeliveriesOptions = {
   readonly limits?: DeliveryLimits;
 };
 
+/** 35 years. What is longer, or no number, is a mistake, and has no room in a record. */
+const invisibleMsMax = 2 ** 40;
 /** When the dead-letter topic could not take a message. */
 const buryAgainMs = 1_000;
-
-/** The polls that wait for one group and topic. */
-type Line = {
-  readonly subscription: Subscription;
-  readonly polls: Set<Poll>;
-  /** For the nearest end of an invisibility, while somebody waits. */
-  readonly wake: Appointment;
-  /** The look goes on in the next turn of the event loop; until then nobody is told that there is nothing. */
-  isLooking: boolean;
-};
-type Poll = Appointment & {
-  readonly request: ReceiveRequest;
-  readonly answer: (deliveries: readonly Delivery[]) => void;
-  isOver: boolean;
-};
 
 export class PopDeliveries implements Deliveries {
   readonly #options: PopDeliveriesOptions;
   readonly #journal: ProgressJournal;
   readonly #agenda: Agenda;
   /** By topic, then group. */
-  readonly #lines = new Map<string, Map<string, Line>>();
+  readonly #lines = new Map<string, Map<string, PollLine>>();
+  /** Under way; what is stored in the dead-letter topic is to be noted before the end. */
+  readonly #burials = new Set<Promise<void>>();
   #closed = false;
 
   /** Reads the journal. @throws Error when it holds what this version cannot read. */
@@ -67,19 +54,22 @@ export class PopDeliveries implements Deliveries {
     this.#options = options;
     this.#agenda = new Agenda(timers, () => clock.monotonicMs());
     this.#journal = new ProgressJournal({ log: journal, clock, timers, eventLog: log });
-    this.#journal.onRepaired = () => this.#serveAll();
+    this.#journal.onRepaired = () => {
+      for (const line of this.#allLines()) line.serve();
+    };
     for (const { group, topic } of this.#journal.book.subscriptions) this.#lineOrNew(group, topic);
     this.#cutToStore();
     store.onAppended((topic) => {
-      for (const line of this.#lines.get(topic)?.values() ?? []) if (line.polls.size > 0) this.#serve(line);
+      for (const line of this.#lines.get(topic)?.values() ?? []) line.serve();
     });
   }
 
   async receive(request: ReceiveRequest, signal: AbortSignal): Promise<readonly Delivery[]> {
     this.#mustWork();
+    checkInvisible(request.invisibleMs);
     if (signal.aborted) return [];
     const line = this.#lineOrNew(request.group, request.topic);
-    const deliveries = await this.#poll(line, request, signal);
+    const deliveries = await line.poll(request, signal);
     if (!signal.aborted || deliveries.length === 0) return deliveries;
     this.#giveBack(line, deliveries);
     return [];
@@ -105,13 +95,14 @@ export class PopDeliveries implements Deliveries {
       Array.from(done, ([queueId, offsets]) => ({ kind: "done", queue: { group, topic, queueId }, offsets })),
     );
     // The next of a message group may go out now. If power fails before this is on the disk, both come again, in order.
-    this.#serve(line);
+    line.serve();
     await durable;
     return results;
   }
 
   async changeInvisible(group: string, topic: string, text: string, invisibleMs: number): Promise<string | undefined> {
     this.#mustWork();
+    checkInvisible(invisibleMs);
     const line = this.#line(group, topic);
     const handle = readHandle(text);
     const now = this.#journal.now();
@@ -123,7 +114,7 @@ export class PopDeliveries implements Deliveries {
     const { queueId, offset } = handle!;
     const untilWallMs = wallOf(untilMs, now);
     this.#journal.note({ kind: "changed", queue: { group, topic, queueId }, offset, nonce, untilWallMs, invisibleMs });
-    this.#serve(line);
+    line.serve();
     return writeHandle({ queueId, offset, nonce });
   }
 
@@ -144,14 +135,14 @@ export class PopDeliveries implements Deliveries {
         await this.#options.rules.bury(group, message);
       } catch (error) {
         queue.change(held, nonce, untilMs, invisibleMs);
-        this.#serve(line);
+        line.serve();
         throw error;
       }
     }
     if (this.#line(group, topic) !== line) return "ok"; // forgotten meanwhile
     queue.done(offset);
     const durable = this.#journal.durable([{ kind: "done", queue: { group, topic, queueId }, offsets: [offset] }]);
-    this.#serve(line);
+    line.serve();
     await durable;
     return "ok";
   }
@@ -169,12 +160,10 @@ export class PopDeliveries implements Deliveries {
     return lowest;
   }
 
-  /** The topic is no more: what groups have done with it is forgotten, and who waits for it is answered. */
   async forgetTopic(topic: string): Promise<void> {
     await this.#forget([...(this.#lines.get(topic)?.values() ?? [])]);
   }
 
-  /** The group is no more; one of that name that comes later begins anew. */
   async forgetGroup(group: string): Promise<void> {
     await this.#forget([...this.#allLines()].filter(({ subscription }) => subscription.group === group));
   }
@@ -182,15 +171,17 @@ export class PopDeliveries implements Deliveries {
   async close(): Promise<void> {
     this.#closed = true;
     this.#agenda.close();
-    for (const line of this.#allLines()) for (const poll of line.polls) this.#finish(line, poll, []);
+    for (const line of this.#allLines()) line.close();
+    await Promise.all(this.#burials);
     await this.#journal.close();
   }
 
-  async #forget(lines: readonly Line[]): Promise<void> {
+  /** Who waits is answered with nothing. */
+  async #forget(lines: readonly PollLine[]): Promise<void> {
     this.#mustWork();
     for (const line of lines) {
       const { group, topic } = line.subscription;
-      for (const poll of line.polls) this.#finish(line, poll, []);
+      line.close();
       this.#lines.get(topic)!.delete(group);
       this.#journal.book.forget(group, topic);
     }
@@ -203,71 +194,12 @@ export class PopDeliveries implements Deliveries {
     if (this.#journal.problem !== undefined) throw this.#journal.problem;
   }
 
-  #poll(line: Line, request: ReceiveRequest, signal: AbortSignal): Promise<readonly Delivery[]> {
-    return new Promise((resolve) => {
-      const abort = () => this.#finish(line, poll, []);
-      const poll: Poll = {
-        place: -1,
-        atMs: Infinity,
-        isOver: false,
-        request,
-        answer: (deliveries) => {
-          signal.removeEventListener("abort", abort);
-          resolve(deliveries);
-        },
-        keep: () => this.#expire(line, poll),
-      };
-      line.polls.add(poll);
-      this.#serve(line);
-      if (!line.polls.has(poll)) return;
-      signal.addEventListener("abort", abort, { once: true });
-      if (request.waitMs <= 0) this.#expire(line, poll);
-      else this.#agenda.set(poll, this.#options.clock.monotonicMs() + request.waitMs);
-    });
+  #buryInTime(line: PollLine, exhausted: Exhausted): void {
+    const burial = this.#bury(line, exhausted).finally(() => this.#burials.delete(burial));
+    this.#burials.add(burial);
   }
 
-  #expire(line: Line, poll: Poll): void {
-    if (line.isLooking) poll.isOver = true;
-    else this.#finish(line, poll, []);
-  }
-
-  #finish(line: Line, poll: Poll, deliveries: readonly Delivery[]): void {
-    if (!line.polls.delete(poll)) return;
-    this.#agenda.set(poll, Infinity);
-    if (line.polls.size === 0) this.#agenda.set(line.wake, Infinity);
-    poll.answer(deliveries);
-  }
-
-  /** Gives what there is to those who wait. */
-  #serve(line: Line): void {
-    if (line.isLooking || this.#journal.problem !== undefined) return;
-    for (const poll of line.polls) {
-      const { deliveries, exhausted, more } = line.subscription.take(poll.request, this.#journal.now());
-      for (const one of exhausted) void this.#bury(line, one);
-      if (more) {
-        line.isLooking = true;
-        this.#options.timers.after(0, () => this.#lookOn(line));
-        return;
-      }
-      // When there is nothing for the first, there is nothing for those behind.
-      if (deliveries.length === 0) break;
-      this.#finish(line, poll, deliveries);
-    }
-    if (line.polls.size > 0) this.#agenda.set(line.wake, line.subscription.nextReadyMs);
-  }
-
-  #lookOn(line: Line): void {
-    line.isLooking = false;
-    this.#serve(line);
-    if (line.isLooking) return;
-    for (const poll of line.polls) if (poll.isOver) this.#finish(line, poll, []);
-  }
-
-  #serveAll(): void {
-    for (const line of this.#allLines()) if (line.polls.size > 0) this.#serve(line);
-  }
-
-  async #bury(line: Line, { queueId, held, message }: Exhausted): Promise<void> {
+  async #bury(line: PollLine, { queueId, held, message }: Exhausted): Promise<void> {
     const { group, topic } = line.subscription;
     const { rules, log, clock } = this.#options;
     const { offset } = held;
@@ -277,19 +209,20 @@ export class PopDeliveries implements Deliveries {
     } catch (error) {
       log.warn({ group, topic, queueId, offset, err: error }, "a dead letter could not be stored, will try again");
       queue.change(held, 0, clock.monotonicMs() + buryAgainMs, buryAgainMs);
-      this.#serve(line);
+      line.serve();
       return;
     }
     log.info(
       { group, topic, queueId, offset, attempts: held.attempt },
       "attempts are used up, message is a dead letter",
     );
+    if (this.#line(group, topic) !== line) return; // forgotten meanwhile
     queue.done(offset);
     this.#journal.note({ kind: "done", queue: { group, topic, queueId }, offsets: [offset] });
-    this.#serve(line);
+    line.serve();
   }
 
-  #giveBack(line: Line, deliveries: readonly Delivery[]): void {
+  #giveBack(line: PollLine, deliveries: readonly Delivery[]): void {
     const { group, topic } = line.subscription;
     if (this.#line(group, topic) !== line) return; // forgotten meanwhile
     for (const { message, handle } of deliveries) {
@@ -300,7 +233,7 @@ export class PopDeliveries implements Deliveries {
       found.queue.giveBack(offset);
       this.#journal.note({ kind: "givenBack", queue: { group, topic, queueId }, offsets: [offset] });
     }
-    this.#serve(line);
+    line.serve();
   }
 
   /** A store that is not synced may have lost its end, and what it is given now has the offsets of what was lost. */
@@ -323,11 +256,11 @@ export class PopDeliveries implements Deliveries {
     if (anyCut) this.#journal.snapshot();
   }
 
-  #line(group: string, topic: string): Line | undefined {
+  #line(group: string, topic: string): PollLine | undefined {
     return this.#lines.get(topic)?.get(group);
   }
 
-  #lineOrNew(group: string, topic: string): Line {
+  #lineOrNew(group: string, topic: string): PollLine {
     let lines = this.#lines.get(topic);
     if (lines === undefined) {
       lines = new Map();
@@ -335,9 +268,14 @@ export class PopDeliveries implements Deliveries {
     }
     let line = lines.get(group);
     if (line === undefined) {
-      const wake: Appointment = { place: -1, atMs: Infinity, keep: () => this.#serve(made) };
       const subscription = this.#subscription(group, topic, this.#journal.book.queues(group, topic));
-      const made: Line = { subscription, polls: new Set(), wake, isLooking: false };
+      const made = new PollLine({
+        subscription,
+        journal: this.#journal,
+        agenda: this.#agenda,
+        timers: this.#options.timers,
+        onExhausted: (exhausted) => this.#buryInTime(made, exhausted),
+      });
       line = made;
       lines.set(group, line);
     }
@@ -350,7 +288,15 @@ export class PopDeliveries implements Deliveries {
     return new Subscription({ group, topic, store, rules, random, log, limits, queues, note });
   }
 
-  *#allLines(): Iterable<Line> {
+  *#allLines(): Iterable<PollLine> {
     for (const lines of this.#lines.values()) yield* lines.values();
   }
 }
+
+const checkInvisible = (invisibleMs: number): void => {
+  if (invisibleMs >= 0 && invisibleMs <= invisibleMsMax) return;
+  throw new BrokerError(
+    code.badRequest,
+    `the invisible duration is ${invisibleMs} ms; it must be 0 to ${invisibleMsMax}`,
+  );
+};

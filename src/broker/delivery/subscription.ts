@@ -57,7 +57,9 @@ export class Subscription {
 
   /** When something held is to be delivered again; -Infinity for now. */
   get nextReadyMs(): number {
-    return this.#queues.reduce((first, queue) => Math.min(first, queue?.nextReadyMs ?? Infinity), Infinity);
+    // Only of queues that a look would come to: those of a topic that is being deleted would ring without end.
+    const queues = this.#queues.slice(0, this.#options.rules.queueCount(this.topic));
+    return queues.reduce((first, queue) => Math.min(first, queue?.nextReadyMs ?? Infinity), Infinity);
   }
 
   read(queueId: number, offset: number): StoredMessage | undefined {

@@ -32,7 +32,7 @@ export const memoryFiles = (): Files => {
 };
 
 /** A file grows by whole blocks, so that nothing is ever copied to make room. */
-const blockBytes = 256 * 1024;
+const blockBytes = 16 * 1024;
 
 class MemoryFile implements OpenFile {
   readonly #blocks: Buffer[] = [];

@@ -137,6 +137,7 @@ const serveStream = (
   const name = headers[":path"] ?? "";
   if (headers[":method"] !== "POST" || headers["content-type"]?.startsWith("application/grpc") !== true) {
     stream.respond({ ":status": 415 }, { endStream: true });
+    stream.resume().close(constants.NGHTTP2_NO_ERROR);
     return;
   }
   if (name === method.telemetry) serveTelemetry(stream, caller, service);
@@ -308,7 +309,7 @@ const refuse = (stream: ServerHttp2Stream, status: GrpcStatus, text: string): vo
   if (isGone(stream) || stream.headersSent) return;
   stream.respond({ ...replyHeaders, ...statusHeaders(status, text) }, { endStream: true });
   // What else it may want to send is of no interest.
-  stream.close(constants.NGHTTP2_NO_ERROR);
+  stream.resume().close(constants.NGHTTP2_NO_ERROR);
 };
 
 const statusHeaders = (status: GrpcStatus, text: string): Record<string, string> => ({

@@ -138,6 +138,10 @@ describe("gRPC", () => {
     expect((await call(method.queryRoute, [whole, whole])).status).toBe("3");
     expect((await call(method.queryRoute, [frame(route, 1)])).status).toBe("12");
     expect((await call("/other.Service/Method", [whole])).status).toBe("12");
+    const session = createSession({ endpoint: server.endpoint, ...parts });
+    const unknown = { method: "/other.Service/Method", request: route, timeoutMs: 3_000, decode: asIs };
+    expect(await session.unary(unknown)).toMatchObject({ ok: false, failure: { code: 12 } });
+    session.close();
     expect((await call(method.sendMessage, [frame(Buffer.alloc(9 * 1024 * 1024))])).status).toBe("8");
     expect((await call(method.telemetry, [frame(Buffer.from([0x12, 0x7f]))])).status).toBe("3");
     expect((await call(method.telemetry, [Buffer.from("007fffffff00", "hex")])).status).toBe("8");

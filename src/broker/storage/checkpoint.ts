@@ -1,5 +1,6 @@
 import { crc32 } from "node:zlib";
 import type { Files } from "../files/files.port.ts";
+import { readFile, replaceFile } from "../files/whole-file.ts";
 
 /**
  * What was on the disk for certain at one moment: the commit log up to a position, and all entries of the queues for
@@ -17,28 +18,15 @@ export type Checkpoint = {
 };
 
 const path = "checkpoint";
-const draftPath = "checkpoint.new";
 
-export const writeCheckpoint = async (files: Files, checkpoint: Checkpoint): Promise<void> => {
+export const writeCheckpoint = (files: Files, checkpoint: Checkpoint): Promise<void> => {
   const text = Buffer.from(JSON.stringify(checkpoint));
-  const file = files.open(draftPath, "create")!;
-  try {
-    await file.truncate(0);
-    await file.write(Buffer.concat([Buffer.from(checkLine(text)), text]), 0);
-    await file.sync();
-  } finally {
-    file.close();
-  }
-  await files.rename(draftPath, path);
-  await files.syncFolder(".");
+  return replaceFile(files, path, Buffer.concat([Buffer.from(checkLine(text)), text]));
 };
 
 export const readCheckpoint = (files: Files): Checkpoint | "none" | "damaged" => {
-  const file = files.open(path, "leave");
-  if (file === undefined) return "none";
-  const bytes = Buffer.alloc(file.sizeBytes);
-  file.read(bytes, 0);
-  file.close();
+  const bytes = readFile(files, path);
+  if (bytes === undefined) return "none";
   const text = bytes.subarray(checkLineBytes);
   if (bytes.toString("latin1", 0, checkLineBytes) !== checkLine(text)) return "damaged";
   return JSON.parse(text.toString()) as Checkpoint;

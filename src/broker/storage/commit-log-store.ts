@@ -188,6 +188,8 @@ export class CommitLogStore implements MessageStore {
       this.#deleting.delete(topic);
       this.#entered(positions[0]! + frameHeaderBytes + record.length);
     });
+    // It may fail before the chain comes to it.
+    deleted.catch(() => {});
     // In the chain from now on: what a later checkpoint writes for a topic of the same name must stay.
     await this.#keepHouse(async () => {
       await deleted;
@@ -226,18 +228,16 @@ export class CommitLogStore implements MessageStore {
     });
   }
 
+  /** Does not fail: what could not be written is logged, and no worse than a crash. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     this.#checkpointTimer?.cancel();
-    try {
-      await this.#keepHouse(async () => {
-        if (this.#isDirty) await this.#checkpoint();
-      });
-    } finally {
-      await this.#commitLog.close();
-      this.#handles.close();
-    }
+    await this.#keepHouse(async () => {
+      if (this.#isDirty) await this.#checkpoint();
+    }).catch((error: unknown) => this.#noCheckpoint(error));
+    await this.#commitLog.close();
+    this.#handles.close();
   }
 
   /** Where the log would begin after retention: the start of a segment, at most of the one that is written to. */
@@ -281,11 +281,15 @@ export class CommitLogStore implements MessageStore {
     try {
       await this.#keepHouse(() => this.#checkpoint());
     } catch (error) {
-      // Nothing is lost by it; the next append plans another.
-      this.#options.log.warn({ err: errorFields(error) }, "no checkpoint could be written; a start would take longer");
+      // The next append plans another.
+      this.#noCheckpoint(error);
     } finally {
       this.#checkpointing = false;
     }
+  }
+
+  #noCheckpoint(error: unknown): void {
+    this.#options.log.warn({ err: errorFields(error) }, "no checkpoint could be written; a start would take longer");
   }
 
   async #checkpoint(): Promise<void> {

@@ -208,8 +208,8 @@ export class ConsumeQueue {
     const after = to < this.next ? good(to) : undefined;
     const gap = { fromOffset: from, toOffset: to, fromPosition: before?.position, toPosition: after?.position };
     const found = this.#options.find(this, gap);
-    let position = after?.position ?? Number.MAX_SAFE_INTEGER;
-    for (let at = to - 1; at >= from; at--) {
+    let position = before?.position ?? 0;
+    for (let at = from; at < to; at++) {
       const entry = found.get(at) ?? { queueOffset: at, position, bytes: holeBytes, tagHash: 0 };
       position = entry.position;
       this.#mended.set(at, entry);

@@ -9,7 +9,7 @@ import type { QueueEntry } from "./message-store.port.ts";
  */
 export const entryBytes = 20;
 
-/** A size of 0: the message of this offset cannot be read any more. Its position is that of what comes after. */
+/** A size of 0: the message of this offset cannot be read any more. Its position is that of a neighbour. */
 export const holeBytes = 0;
 
 /** What the checks of one queue's entries start from. */

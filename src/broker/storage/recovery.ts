@@ -105,7 +105,7 @@ const removeStrangers = async ({ files, handles, queues }: Recovery): Promise<vo
 export const findEntries = (commitLog: AppendLog, queue: ConsumeQueue, gap: Gap): ReadonlyMap<number, QueueEntry> => {
   const found = new Map<number, QueueEntry>();
   for (const { position, record } of commitLog.scan(gap.fromPosition ?? commitLog.firstPosition)) {
-    if (position >= (gap.toPosition ?? Number.POSITIVE_INFINITY)) break;
+    if (position > (gap.toPosition ?? Number.POSITIVE_INFINITY)) break;
     if (topicOf(record) !== queue.topic) continue;
     if (isTopicDeleted(record)) {
       found.clear();

@@ -6,6 +6,7 @@ import type { Files, OpenFile } from "../files/files.port.ts";
 import { ReadHandles } from "../files/read-handles.ts";
 import type { AppendLog } from "./append-log.port.ts";
 import { frameHeaderBytes, frameLength, isRecordWhole, sealed, sealFrame, writeFrameHeader } from "./frame.ts";
+import { findLogEnd, type LogEnd, segmentPath } from "./log-end.ts";
 import { type Found, walkSegment } from "./segment-walk.ts";
 
 /**
@@ -13,12 +14,6 @@ import { type Found, walkSegment } from "./segment-walk.ts";
  *
  * Appends that come while a write is under way go together into the next one: one write, one sync, however many they
  * are. An append lies in one segment whole and in one write whole.
- *
- * What recovery does with the end of the log: every record that is whole stays. Bytes behind the last whole one are
- * cut off, they belong to a write that nobody was told had succeeded. Bytes before it that cannot be read stay as a
- * hole, which is logged: either the disk has damaged them, or a write was torn in the middle; in both cases what lies
- * behind may have been acknowledged and is not thrown away. Only the last segment is looked at, because the one before
- * is on the disk entirely before the next is made.
  *
  * When a write fails, it and all that waited behind it are refused, the file is cut back to where it was, and the next
  * append tries again: so a disk that was full works when there is room. When a sync fails nobody knows what is on the
@@ -70,7 +65,7 @@ export class SegmentedLog implements AppendLog {
   #active: { readonly number: number; readonly file: OpenFile } | undefined;
   #waiting: Waiting[] = [];
   #waitingBytes = 0;
-  #group = Buffer.allocUnsafeSlow(256 * 1024);
+  #group = Buffer.allocUnsafeSlow(64 * 1024);
   #writer: Promise<void> | undefined;
   #syncing: Promise<void> = Promise.resolve();
   #syncTimer: Timer | undefined;
@@ -78,51 +73,10 @@ export class SegmentedLog implements AppendLog {
   #stopped: BrokerError | undefined;
 
   static async open(options: SegmentedLogOptions): Promise<SegmentedLog> {
-    const { files, folder, segmentBytes, log } = options;
-    await files.makeFolder(folder);
-    const segments = files
-      .list(folder)
-      .filter((name) => /^\d{20}\.log$/.test(name))
-      .map((name) => Number(name.slice(0, 20)) / segmentBytes);
-    if (segments.some((number) => !Number.isInteger(number))) {
-      throw new BrokerError(
-        code.internalServerError,
-        `${folder} was written with segments of another size than ${segmentBytes} bytes: use the size it was made with`,
-      );
-    }
-    const last = segments.at(-1);
-    if (last === undefined) return new SegmentedLog(options, [], undefined, 0);
-    // The last process may have made the segment and not come further; nor must it vanish.
-    await files.syncFolder(folder);
-    const start = last * segmentBytes;
-    const file = files.open(segmentPath(options, last), "create")!;
-    const known = (options.knownPosition ?? 0) - start;
-    const from = known > 0 && known <= file.sizeBytes ? known : 0;
-    let end = start + from;
-    let isSealed = false;
-    for (const found of walkSegment(file, start, from, file.sizeBytes)) {
-      if (found.kind === "record") end = found.position + frameHeaderBytes + found.record.length;
-      if (found.kind === "sealed") isSealed = true;
-    }
-    if (isSealed) {
-      await writeAgain(file, from, file.sizeBytes);
-      file.close();
-      return new SegmentedLog(options, segments, undefined, start + segmentBytes);
-    }
-    if (file.sizeBytes > end - start) {
-      log.warn({ folder, position: end, bytes: file.sizeBytes - (end - start) }, "cut off an unfinished write");
-      await file.truncate(end - start);
-    }
-    await writeAgain(file, from, end - start);
-    return new SegmentedLog(options, segments, { number: last, file }, end);
+    return new SegmentedLog(options, await findLogEnd(options));
   }
 
-  private constructor(
-    options: SegmentedLogOptions,
-    segments: number[],
-    active: { number: number; file: OpenFile } | undefined,
-    endPosition: number,
-  ) {
+  private constructor(options: SegmentedLogOptions, { segments, active, endPosition }: LogEnd) {
     this.#options = options;
     this.#handles = new ReadHandles(options.files);
     this.#segments = segments;
@@ -230,14 +184,12 @@ export class SegmentedLog implements AppendLog {
 
   async close(): Promise<void> {
     this.#syncTimer?.cancel();
-    try {
-      while (this.#writer !== undefined) await this.#writer;
-      if (this.#stopped === undefined) await this.sync();
-    } finally {
-      this.#stopped ??= new BrokerError(code.internalServerError, "the broker is closed");
-      this.#active?.file.close();
-      this.#handles.close();
-    }
+    while (this.#writer !== undefined) await this.#writer;
+    // When it fails the log has said so.
+    await this.sync().catch(() => {});
+    this.#stopped ??= new BrokerError(code.internalServerError, "the broker is closed");
+    this.#active?.file.close();
+    this.#handles.close();
   }
 
   async #writeAll(): Promise<void> {
@@ -372,23 +324,6 @@ export class SegmentedLog implements AppendLog {
     );
   }
 }
-
-/**
- * What the last process wrote without a sync must not vanish any more once it was read. And a sync that failed may have
- * left bytes that can be read, that the system takes for written and that are not on the disk: only written once more
- * they get there.
- */
-const writeAgain = async (file: OpenFile, from: number, to: number): Promise<void> => {
-  for (let at = from; at < to; at += groupBytesMax) {
-    const bytes = Buffer.allocUnsafeSlow(Math.min(groupBytesMax, to - at));
-    file.read(bytes, at);
-    await file.write(bytes, at);
-  }
-  await file.sync();
-};
-
-const segmentPath = ({ folder, segmentBytes }: SegmentedLogOptions, number: number): string =>
-  `${folder}/${String(number * segmentBytes).padStart(20, "0")}.log`;
 
 const damage = ({ position, endPosition }: Found & { kind: "damage" }) => ({ position, bytes: endPosition - position });
 

@@ -10,7 +10,7 @@ import { message } from "./stage.ts";
 
 /**
  * A process that sends, receives and acknowledges on a real disk as fast as it can until it is killed, and says on
- * stdout what it was answered: `sent N`, `got N ATTEMPT`, `acked N`. With "drain" it only receives, until nothing comes.
+ * stdout what it was answered: `sent N`, `got N ATTEMPT`, `acked N`. With "drain" it only receives, until nothing is left.
  */
 const [folder, from, mode] = process.argv.slice(2) as [string, string, string | undefined];
 const files = nodeFiles(folder);
@@ -53,7 +53,8 @@ const consume = async (): Promise<void> => {
   };
   for (;;) {
     const got = await deliveries.receive(request, new AbortController().signal);
-    if (got.length === 0 && mode === "drain") process.exit(0);
+    const { waiting, out } = deliveries.progress("g", "t");
+    if (mode === "drain" && waiting + out === 0) process.exit(0);
     for (const {
       message: { messageId },
       attempt,

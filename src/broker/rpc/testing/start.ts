@@ -2,6 +2,7 @@ import { machineClock, systemTimers } from "../../../adapters/system/system-time
 import { epochMs } from "../../../message/time.ts";
 import type { Clock } from "../../../runtime/clock.ts";
 import { silentLog } from "../../../runtime/log.ts";
+import type { Timers } from "../../../runtime/timers.ts";
 import { MessagingService } from "../messaging-service.ts";
 import { startBrokerServer } from "../server.ts";
 import { createFakeBroker } from "./fake-broker.ts";
@@ -12,8 +13,8 @@ export const testClock: Clock = {
   monotonicMs: machineClock.monotonicMs,
 };
 
-export const startTestServer = async () => {
-  const parts = { clock: testClock, timers: systemTimers, log: silentLog };
+export const startTestServer = async (timers: Timers = systemTimers) => {
+  const parts = { clock: testClock, timers, log: silentLog };
   const broker = createFakeBroker(testClock, systemTimers);
   const service = new MessagingService({ broker, ...parts });
   const server = await startBrokerServer({ host: "127.0.0.1", port: 0, broker, service, ...parts });
