@@ -80,17 +80,23 @@ export class PopDeliveries implements Deliveries {
     const line = this.#line(group, topic);
     const nowMs = this.#options.clock.monotonicMs();
     const done = new Map<number, number[]>();
+    let repeated = false;
     const results = handles.map((text) => {
       const handle = readHandle(text);
       const found = line?.subscription.find(handle, nowMs);
-      if (found === undefined) return "invalid";
+      if (found === undefined) {
+        // Clients repeat an acknowledgement whose answer they did not get, and it has had its effect.
+        if (!line?.subscription.isDone(handle)) return "invalid";
+        repeated = true;
+        return "ok";
+      }
       found.queue.done(found.held.offset);
       const offsets = done.get(handle!.queueId);
       if (offsets === undefined) done.set(handle!.queueId, [found.held.offset]);
       else offsets.push(found.held.offset);
       return "ok";
     });
-    if (line === undefined || done.size === 0) return results;
+    if (line === undefined || (done.size === 0 && !repeated)) return results;
     const durable = this.#journal.durable(
       Array.from(done, ([queueId, offsets]) => ({ kind: "done", queue: { group, topic, queueId }, offsets })),
     );
