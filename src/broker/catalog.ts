@@ -114,13 +114,20 @@ export class Catalog {
   }
 
   async deleteTopic(name: string): Promise<void> {
-    checkTopicName(name);
-    if (!this.#topics.delete(name)) throw noTopic(name);
+    this.mustKnow(name);
+    this.#topics.delete(name);
     await this.#saveSoon();
   }
 
   async deleteGroup(name: string): Promise<void> {
+    checkGroupName(name);
     if (this.#groups.delete(name)) await this.#saveSoon();
+  }
+
+  /** @throws BrokerError topicNotFound, or illegalTopic for one of the broker's own */
+  mustKnow(name: string): void {
+    checkTopicName(name);
+    if (!this.#topics.has(name)) throw noTopic(name);
   }
 
   has(topic: string): boolean {
