@@ -11,6 +11,7 @@ import { withDeadLetterOrigin } from "./dead-letter.ts";
 import type { DelayRoom } from "./delay-room.port.ts";
 import type { Delivery, DeliveryRules, Progress, ReceiveRequest } from "./delivery/deliveries.port.ts";
 import type { PopDeliveries } from "./delivery/pop-deliveries.ts";
+import { javaHash } from "./java-hash.ts";
 import {
   checkGroupName,
   checkTopicName,
@@ -286,7 +287,7 @@ export class LocalBroker implements Broker {
 
   #queueFor({ name, queues }: TopicInfo, { messageGroup }: BrokerMessage): number {
     if (queues === 1) return 0;
-    if (messageGroup !== undefined) return groupHash(messageGroup) % queues;
+    if (messageGroup !== undefined) return (javaHash(messageGroup) >>> 0) % queues;
     const turn = (this.#turns.get(name) ?? 0) % queues;
     this.#turns.set(name, turn + 1);
     return turn;
@@ -298,12 +299,6 @@ const outdated = (): BrokerError =>
     code.invalidReceiptHandle,
     "the receipt handle is not valid (any more): its invisible time is over, it was used, or it is another group's",
   );
-
-const groupHash = (group: string): number => {
-  let hash = 0;
-  for (let i = 0; i < group.length; i++) hash = (Math.imul(hash, 31) + group.charCodeAt(i)) | 0;
-  return hash >>> 0;
-};
 
 const assertType = ({ type }: BrokerMessage, topic: TopicInfo): void => {
   if (topic.type === "MIXED" || topic.type === type) return;

@@ -10,6 +10,9 @@ const topicCharactersMax = 127;
 /** RocketMQ takes 255. Here the topic of a group's dead letters is the name of a folder, and can be received from. */
 const groupCharactersMax = 235;
 
+/** What routes and recall handles call this broker. */
+export const brokerName = "escapement";
+
 /** Where transactional messages wait for their end, and where those go that nobody could tell the end of. */
 export const halfTopic = "RMQ_SYS_TRANS_HALF_TOPIC";
 export const discardedTopic = "TRANS_CHECK_MAX_TIME_TOPIC";

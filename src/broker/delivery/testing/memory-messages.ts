@@ -43,10 +43,6 @@ export class MemoryMessages implements MessageStore {
     return messages[entry.queueOffset - first];
   }
 
-  offsetAt(): number {
-    throw new Error("deliveries have no use for it");
-  }
-
   onAppended(listener: (topic: string, queueId: number) => void): void {
     this.#listener = listener;
   }
