@@ -106,6 +106,18 @@ export class Transactions {
     await this.#done(half.handle);
   }
 
+  /**
+   * Too many checks: from now on it cannot be ended.
+   * @returns false when it was ended after all. @throws while its end is being stored; ask again then
+   */
+  giveUp({ queueOffset, messageId }: StoredMessage): boolean {
+    const transactionId = idOf(queueOffset, messageId);
+    if (this.#ended.has(transactionId)) return false;
+    if (this.#open.get(transactionId)?.isEnding) throw new Error("the end of this transaction is being stored");
+    this.#open.delete(transactionId);
+    return true;
+  }
+
   async #check(signal: AbortSignal): Promise<number> {
     await this.#take(pollMs, signal);
     return 0;
@@ -120,7 +132,10 @@ export class Transactions {
 
   #received({ message: stored, handle, attempt }: Delivery): void {
     const transactionId = idOf(stored.queueOffset, stored.messageId);
-    if (this.#ended.has(transactionId)) return void this.#done(handle);
+    if (this.#ended.has(transactionId)) {
+      // When that cannot be stored it comes once more.
+      return void this.#done(handle).catch(() => {});
+    }
     const known = this.#open.get(transactionId);
     if (known?.isEnding) {
       known.handle = handle;

@@ -1,4 +1,4 @@
-import type { BrokerMessage, StoredMessage } from "../broker-message.ts";
+import type { StoredMessage } from "../broker-message.ts";
 
 /** Who gets what, and until when: pop, acknowledge, change invisibility, attempts, dead letters. */
 export interface Deliveries {
@@ -66,5 +66,5 @@ export interface DeliveryRules {
   /** Deliveries of one message before it is a dead letter. RocketMQ's default is 17: one, and 16 retries. */
   attemptsMax(group: string): number;
   /** Stores a copy in the group's dead-letter topic; the original is done with when this resolves. */
-  bury(group: string, message: BrokerMessage): Promise<void>;
+  bury(group: string, message: StoredMessage): Promise<void>;
 }

@@ -188,7 +188,9 @@ export class PopDeliveries implements Deliveries {
     for (const line of lines) {
       const { group, topic } = line.subscription;
       line.close();
-      this.#lines.get(topic)!.delete(group);
+      const lines = this.#lines.get(topic)!;
+      lines.delete(group);
+      if (lines.size === 0) this.#lines.delete(topic);
       this.#journal.book.forget(group, topic);
     }
     this.#journal.snapshot();
@@ -280,6 +282,7 @@ export class PopDeliveries implements Deliveries {
         journal: this.#journal,
         agenda: this.#agenda,
         timers: this.#options.timers,
+        log: this.#options.log,
         onExhausted: (exhausted) => this.#buryInTime(made, exhausted),
       });
       line = made;
