@@ -1,4 +1,5 @@
 import type { Recipe } from "./recipe.ts";
+import { e1, e2, e3 } from "./recipes/e1-embedded-killed.ts";
 import { r1 } from "./recipes/r1-server-killed.ts";
 import { r2 } from "./recipes/r2-killed-at-a-point.ts";
 import { r3 } from "./recipes/r3-all-servers-killed.ts";
@@ -46,4 +47,7 @@ export const recipes: readonly Recipe[] = [
   r31,
   r34,
   r36,
+  e1,
+  e2,
+  e3,
 ];
