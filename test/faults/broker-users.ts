@@ -33,7 +33,8 @@ export class BrokerUsers {
   readonly entries: BrokerEntry[] = [];
   readonly #lab: Lab;
   readonly #random: SeededRandom;
-  readonly #topic: string;
+  /** Of the plain messages; its consumers' group has the same name and `_g`. */
+  readonly topic: string;
   readonly #group: string;
   readonly #working: Promise<void>[] = [];
   readonly #kinds = new Map<number, Kind>();
@@ -44,8 +45,8 @@ export class BrokerUsers {
   private constructor(lab: Lab) {
     this.#lab = lab;
     this.#random = lab.random.fork();
-    this.#topic = `${lab.topics.normal}_direct`;
-    this.#group = `${this.#topic}_g`;
+    this.topic = `${lab.topics.normal}_direct`;
+    this.#group = `${this.topic}_g`;
   }
 
   static async start(lab: Lab): Promise<BrokerUsers> {
@@ -68,7 +69,7 @@ export class BrokerUsers {
     this.#sending = false;
     await eventually(withinMs, async () => {
       await pause(200);
-      return openMessages(this.entries) === 0;
+      return openMessages(this.entries, Date.now(), 2 * usersInvisibleMs) === 0;
     });
     await this.stop();
     const { findings, ...numbers } = judgeBroker(this.entries, usersInvisibleMs);
@@ -91,11 +92,11 @@ export class BrokerUsers {
   }
 
   get #topics(): readonly string[] {
-    return [this.#topic, `${this.#topic}_tx`];
+    return [this.topic, `${this.topic}_tx`];
   }
 
   get #fifoTopic(): string {
-    return `${this.#topic}_fifo`;
+    return `${this.topic}_fifo`;
   }
 
   get #deadTopic(): string {
@@ -145,7 +146,7 @@ export class BrokerUsers {
     this.entries.push({ event: "sent", serial, atMs, kind, group, dueMs, crc: fingerprint(body, properties) });
     const isTransaction = kind === "committed" || kind === "rolled-back";
     const message = {
-      topic: isTransaction ? this.#topics[1]! : group === undefined ? this.#topic : this.#fifoTopic,
+      topic: isTransaction ? this.#topics[1]! : group === undefined ? this.topic : this.#fifoTopic,
       body,
       properties,
       ...(group === undefined ? undefined : { messageGroup: group }),

@@ -50,14 +50,17 @@ export const brokerStories = (entries: readonly BrokerEntry[]): Map<number, Stor
   return stories;
 };
 
-/** Messages that something is still to happen to. */
-export const openMessages = (entries: readonly BrokerEntry[]): number =>
+/**
+ * Messages that something is still to happen to. One that was received and not acknowledged comes again within
+ * `againWithinMs`, or its acknowledgement was done and only the answer lost.
+ */
+export const openMessages = (entries: readonly BrokerEntry[], nowMs: number, againWithinMs: number): number =>
   [...brokerStories(entries).values()].filter(({ sent, storedMs, recalledMs, got, acked }) => {
-    if (storedMs === undefined)
-      return got.some(({ offset, isDeadLetter }) => !isDeadLetter && !acked.has(offset)) && sent.kind !== "hopeless";
-    if (sent.kind === "hopeless") return !got.some(({ isDeadLetter }) => isDeadLetter);
-    if (sent.kind === "rolled-back" || recalledMs !== undefined) return false;
-    return got.length === 0 || got.some(({ offset }) => !acked.has(offset));
+    const { kind } = sent;
+    if (kind === "hopeless") return storedMs !== undefined && !got.some(({ isDeadLetter }) => isDeadLetter);
+    const isGone = storedMs === undefined || kind === "rolled-back" || recalledMs !== undefined;
+    if (got.length === 0) return !isGone;
+    return got.some(({ offset, atMs }) => !acked.has(offset) && atMs > nowMs - againWithinMs);
   }).length;
 
 export const judgeBroker = (entries: readonly BrokerEntry[], invisibleMs: number): BrokerVerdict => {
