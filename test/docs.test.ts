@@ -12,6 +12,8 @@ const pages = [
   "docs/semantics.md",
   "docs/operations.md",
   "docs/broker.md",
+  "docs/adr/0008-embedded-broker.md",
+  "src/broker/README.md",
 ];
 
 describe("the documents", () => {

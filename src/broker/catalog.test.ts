@@ -39,24 +39,6 @@ describe("the broker's catalog", () => {
     expect(second.groups.map(({ name }) => name)).toEqual(["billing", "reader"]);
   });
 
-  it.each(["", "{", "null", "[]", '{"version":1}', '{"version":1,"topics":{},"groups":[]}'])(
-    "says that its file is damaged and what deleting it would mean: %s",
-    async (text) => {
-      const file = new Paper();
-      file.text = text;
-      await expect(open(file)).rejects.toMatchObject({
-        code: "store_refusing",
-        message: expect.stringContaining("catalog.json is damaged"),
-      });
-    },
-  );
-
-  it("does not read the file of a newer program", async () => {
-    const file = new Paper();
-    file.text = '{"version":2,"subjects":[]}';
-    await expect(open(file)).rejects.toMatchObject({ message: expect.stringContaining("version 2") });
-  });
-
   it("says what to do about a topic that is not there, and about names that RocketMQ does not take", async () => {
     const catalog = await open(new Paper(), false);
     expect(() => catalog.topic("nowhere")).toThrow(
@@ -122,4 +104,13 @@ describe("the broker's catalog", () => {
     file.text = JSON.stringify({ version: 2, topics: [], groups: [] });
     await expect(open(file)).rejects.toThrow("version 2");
   });
+
+  it.each(["", '{"version":1,"topics":[{"na', '{"version":1}', "[]", '{"version":2,"topics":[],"groups":[]}'])(
+    "says what to do when its text is not whole or another version's: %j",
+    async (text) => {
+      const file = new Paper();
+      file.text = text;
+      await expect(open(file)).rejects.toThrow(/catalog\.json.*(remove it|start that one)/);
+    },
+  );
 });

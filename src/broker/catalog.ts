@@ -1,4 +1,3 @@
-import { EscapementError } from "../message/errors.ts";
 import { code } from "../protocol/messaging-service.ts";
 import type { GroupInfo, TopicInfo } from "./broker.port.ts";
 import { BrokerError } from "./broker-error.ts";
@@ -115,13 +114,20 @@ export class Catalog {
   }
 
   async deleteTopic(name: string): Promise<void> {
-    checkTopicName(name);
-    if (!this.#topics.delete(name)) throw noTopic(name);
+    this.mustKnow(name);
+    this.#topics.delete(name);
     await this.#saveSoon();
   }
 
   async deleteGroup(name: string): Promise<void> {
+    checkGroupName(name);
     if (this.#groups.delete(name)) await this.#saveSoon();
+  }
+
+  /** @throws BrokerError topicNotFound, or illegalTopic for one of the broker's own */
+  mustKnow(name: string): void {
+    checkTopicName(name);
+    if (!this.#topics.has(name)) throw noTopic(name);
   }
 
   has(topic: string): boolean {
@@ -184,10 +190,13 @@ export class Catalog {
 
   #read(text: string): void {
     const saved = parsed(text);
-    if (saved.version !== version) {
-      throw new EscapementError(
-        "store_refusing",
-        `catalog.json was written by another program (version ${saved.version}, this one reads ${version}): start that program, or use another folder (DATA_DIR, --data).`,
+    if (typeof saved?.version === "number" && saved.version !== version) {
+      throw new Error(`catalog.json was written by version ${saved.version} of the broker's catalog: start that one`);
+    }
+    if (!Array.isArray(saved?.topics) || !Array.isArray(saved.groups)) {
+      throw new Error(
+        "catalog.json, the broker's list of topics and groups, cannot be read: bring back a copy of it, or remove it " +
+          "(no message is lost; topics that hold messages come back as MIXED, groups with their defaults)",
       );
     }
     for (const topic of saved.topics) this.#topics.set(topic.name, topic);
@@ -197,16 +206,12 @@ export class Catalog {
 
 type Saved = { readonly version: number; readonly topics: readonly TopicInfo[]; readonly groups: readonly GroupInfo[] };
 
-const parsed = (text: string): Saved => {
+const parsed = (text: string): Partial<Saved> | undefined => {
   try {
-    const saved: Saved = JSON.parse(text);
-    const isOurs = Array.isArray(saved.topics) && Array.isArray(saved.groups);
-    if (isOurs || (Number.isInteger(saved.version) && saved.version !== version)) return saved;
-  } catch {} // Said below.
-  throw new EscapementError(
-    "store_refusing",
-    "catalog.json is damaged: put a copy of it back, or delete it. Without it topics are known again by their messages, but may take every type, and groups by being used, with 17 attempts.",
-  );
+    return JSON.parse(text) ?? undefined;
+  } catch {
+    return undefined;
+  }
 };
 
 const noTopic = (name: string): BrokerError =>
