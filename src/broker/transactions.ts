@@ -1,4 +1,5 @@
 import { code } from "../protocol/messaging-service.ts";
+import { reach } from "../runtime/failpoint.ts";
 import type { Log } from "../runtime/log.ts";
 import { Loop } from "../runtime/loop.ts";
 import type { Timers } from "../runtime/timers.ts";
@@ -74,6 +75,7 @@ export class Transactions {
   /** @returns the transaction's id; the half message is durable then. */
   async begin(message: BrokerMessage): Promise<{ readonly transactionId: string; readonly queueOffset: number }> {
     const queueOffset = await this.#options.append(halfTopic, 0, [asHalf(message)]);
+    reach("half-stored");
     const transactionId = idOf(queueOffset, message.messageId);
     // The broker must have received it itself before the client may end it; whichever receive call brings it.
     const begun = new Promise<void>((resolve) => {
@@ -97,7 +99,10 @@ export class Transactions {
     }
     half.isEnding = true;
     try {
-      if (resolution === "commit") await this.#options.deliver(half.message);
+      if (resolution === "commit") {
+        await this.#options.deliver(half.message);
+        reach("committed");
+      }
     } finally {
       half.isEnding = false;
     }

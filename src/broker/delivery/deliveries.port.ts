@@ -8,7 +8,10 @@ export interface Deliveries {
    * When `signal` aborts (the client is gone), what was taken but not returned is put back without counting an attempt.
    */
   receive(request: ReceiveRequest, signal: AbortSignal): Promise<readonly Delivery[]>;
-  /** One result per handle, once they are durable. A handle that is outdated (invisibility over, changed since) is `invalid`. */
+  /**
+   * One result per handle, once they are durable. A handle that is outdated (invisibility over, changed since) is
+   * `invalid`, unless the message is done with anyway.
+   */
   acknowledge(group: string, topic: string, handles: readonly string[]): Promise<readonly ("ok" | "invalid")[]>;
   /** @returns the new handle (the old one is worth nothing any more), or undefined when the handle is invalid. */
   changeInvisible(group: string, topic: string, handle: string, invisibleMs: number): Promise<string | undefined>;

@@ -1,5 +1,6 @@
 import { code } from "../../protocol/messaging-service.ts";
 import type { Clock } from "../../runtime/clock.ts";
+import { reach } from "../../runtime/failpoint.ts";
 import { errorFields, type Log } from "../../runtime/log.ts";
 import type { Timer, Timers } from "../../runtime/timers.ts";
 import { BrokerError } from "../broker-error.ts";
@@ -289,6 +290,7 @@ export class CommitLogStore implements MessageStore {
     // The log first: an entry on the disk must not point to a message that is not.
     await this.#commitLog.sync();
     for (const queue of all) await queue.flush();
+    reach("queues-flushed");
     await writeCheckpoint(this.#options.files, { position, queues });
     this.#checkpointPosition = position;
   }
