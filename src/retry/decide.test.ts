@@ -125,7 +125,8 @@ describe("RT-01 the wait stays within the bounds of its jitter", () => {
     const backoff: Backoff = { kind: "decorrelated", baseMs: durationMs(1_000), factor: 3, capMs: durationMs(60_000) };
     expect([0, 0.5, almostOne].map((draw) => wait(backoff, draw))).toEqual([1_000, 2_000, 3_000]);
     expect(wait(backoff, almostOne, { previousDelayMs: durationMs(10_000) })).toBe(30_000);
-    expect(wait(backoff, almostOne, { previousDelayMs: durationMs(40_000) })).toBe(60_000);
+    const capped = (draw: number) => wait(backoff, draw, { previousDelayMs: durationMs(40_000) });
+    expect([0, 0.25, 0.5, almostOne].map(capped)).toEqual([1_000, 30_750, 60_000, 60_000]);
   });
 });
 
@@ -143,7 +144,10 @@ describe("RT-02 nothing overflows", () => {
       }
     }
     const decorrelated: Backoff = { kind: "decorrelated", baseMs: durationMs(1_000), factor: 10, capMs };
-    expect(wait(decorrelated, almostOne, { previousDelayMs: Number.MAX_VALUE as DurationMs })).toBe(capMs);
+    for (const previousDelayMs of [Number.MAX_VALUE, Number.POSITIVE_INFINITY] as DurationMs[]) {
+      expect(wait(decorrelated, almostOne, { previousDelayMs })).toBe(capMs);
+      expect(wait(decorrelated, 0, { previousDelayMs })).toBe(1_000);
+    }
   });
 
   it("no retry is later than the last instant there is", () => {

@@ -94,7 +94,7 @@ describe("explain and decide agree", () => {
     for (let i = 0; i < said.fewestAttempts.attempt - 1; i++) {
       const { meanMs } = said.attempts[i]!.waitMs!;
       const lived = lives.reduce((sum, { waits }) => sum + waits[i]!, 0) / lives.length;
-      expect(Math.abs(lived / meanMs - 1)).toBeLessThan(0.15);
+      expect(Math.abs(lived / meanMs - 1)).toBeLessThan(0.25);
     }
   });
 

@@ -18,8 +18,9 @@ export const waitOf = (
 ): DurationMs => {
   if (backoff.kind === "decorrelated") {
     const { baseMs, factor, capMs } = backoff;
-    const high = Math.max(baseMs, Math.min(capMs, (previousMs ?? baseMs) * factor));
-    return durationMs(Math.ceil(baseMs + chance * (high - baseMs)));
+    // Capped after the draw, as in the paper it comes from: drawing below the cap would make the mean a third of it.
+    const high = Math.min(previousMs ?? baseMs, capMs) * factor;
+    return durationMs(Math.min(capMs, Math.ceil(baseMs + chance * (Math.max(baseMs, high) - baseMs))));
   }
   const stepMs = stepOf(backoff, failures);
   const low = lowest[backoff.jitter];
