@@ -28,11 +28,12 @@ export const viewExplanation = (explanation: Explanation, style: Style): string[
   ];
 };
 
-const rowOf = ({ attempt, decision, certain, text, waitMs, sinceFirstMs }: ExplainedAttempt): (string | number)[] => [
+/** Why it is no retry stands below, where the ends are. */
+const rowOf = ({ attempt, decision, certain, waitMs, sinceFirstMs }: ExplainedAttempt): (string | number)[] => [
   attempt,
   `${decision}${certain ? "" : " (perhaps)"}`,
   ...(waitMs === undefined || sinceFirstMs === undefined
-    ? [printable(text)]
+    ? []
     : [duration(waitMs.meanMs), bounds(waitMs), duration(sinceFirstMs.meanMs)]),
 ];
 

@@ -151,6 +151,7 @@ describe("the presets", () => {
     const { typically, fewestAttempts, mostAttempts } = explain(presetOf("default"), broken, start, 1);
     expect(typically).toMatchObject({ code: "age_exhausted" });
     expect(typically.afterMs).toBeGreaterThan(23.5 * 3_600_000);
+    expect(typically.afterMs).toBeLessThanOrEqual(24 * 3_600_000);
     expect(fewestAttempts).toMatchObject({ code: "age_exhausted" });
     expect(mostAttempts).toMatchObject({ code: "attempts_exhausted", attempt: 80 });
   });
