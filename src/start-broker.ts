@@ -87,8 +87,16 @@ export const startBroker = async (options: StartBrokerOptions = {}): Promise<Run
   const clock: Clock = { nowMs: () => epochMs(Math.floor(machine.wallMs())), monotonicMs: machine.monotonicMs };
   const surroundings = { clock, machine, timers, random, log };
   const opened: (() => Promise<void>)[] = [];
-  const stop = async (): Promise<void> => {
-    for (const close of opened.splice(0).reverse()) await close();
+  const closeAll = async (): Promise<void> => {
+    const failures: unknown[] = [];
+    // What cannot end well keeps no other from giving back its files.
+    for (const close of opened.splice(0).reverse()) await close().catch((error) => failures.push(error));
+    if (failures.length > 0) throw failures[0];
+  };
+  let stopped: Promise<void> | undefined;
+  const stop = (): Promise<void> => {
+    stopped ??= closeAll();
+    return stopped;
   };
   try {
     // First, because the lock of its file is the lock of the whole folder.
@@ -128,7 +136,8 @@ export const startBroker = async (options: StartBrokerOptions = {}): Promise<Run
         throw notListening(error, host, port);
       },
     );
-    opened.push(() => server.close());
+    // Together: no new calls, and then the long polls end; who is answered must not be able to ask once more.
+    opened.push(async () => void (await Promise.all([server.close(), messaging.stop()])));
     return {
       endpoint: shownAddress(server.address),
       messaging,

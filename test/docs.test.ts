@@ -5,7 +5,16 @@ import { type Setting, settings } from "../src/config.ts";
 
 const root = resolve(import.meta.dirname, "..");
 const read = (file: string): string => readFileSync(join(root, file), "utf8");
-const pages = ["README.md", "ARCHITECTURE.md", "CONVENTIONS.md", "docs/semantics.md", "docs/operations.md"];
+const pages = [
+  "README.md",
+  "ARCHITECTURE.md",
+  "CONVENTIONS.md",
+  "docs/semantics.md",
+  "docs/operations.md",
+  "docs/broker.md",
+  "docs/adr/0008-embedded-broker.md",
+  "src/broker/README.md",
+];
 
 describe("the documents", () => {
   it("docs/operations.md lists every setting with the meaning and default that the code has", () => {

@@ -1,6 +1,7 @@
 import { type ILogger, type MessageView, SimpleConsumer } from "rocketmq-client-nodejs";
 import definitions from "rocketmq-client-nodejs/proto/apache/rocketmq/v2/definition_pb.js";
 import requests from "rocketmq-client-nodejs/proto/apache/rocketmq/v2/service_pb.js";
+import { surviving } from "./surviving-client.ts";
 
 /**
  * What users of RocketMQ run on the other side: the official client, consuming one topic. An independent witness of
@@ -43,7 +44,7 @@ export const consumeAll = async (options: ConsumeAllOptions): Promise<Consuming>
     requestTimeout: requestMs,
     logger: quiet,
   });
-  await startedInTime(consumer, group);
+  await startedInTime(surviving(consumer), group);
   let stopping = false;
 
   const acknowledge = async (messages: readonly MessageView[]): Promise<void> => {

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { silentLog } from "../runtime/log.ts";
 import type { BrokerMessage } from "./broker-message.ts";
 import type { Deliveries, Delivery } from "./delivery/deliveries.port.ts";
@@ -8,6 +8,8 @@ import { Transactions } from "./transactions.ts";
 /** Half messages that a test lets come again when it likes, as if their time had passed. */
 class HalfTopic {
   readonly acknowledged: string[] = [];
+  /** Acknowledgements that fail from now on. */
+  refusals = 0;
   readonly #stored: BrokerMessage[] = [];
   readonly #attempts: number[] = [];
   #waiting: (() => void) | undefined;
@@ -29,6 +31,10 @@ class HalfTopic {
       });
     },
     acknowledge: async (_group: string, _topic: string, handles: readonly string[]) => {
+      if (this.refusals > 0) {
+        this.refusals--;
+        throw new Error("the disk is full");
+      }
       this.acknowledged.push(...handles);
       return handles.map(() => "ok" as const);
     },
@@ -111,5 +117,17 @@ describe("the end of a transaction", () => {
     expect(asked).toEqual([transactionId]);
     await transactions.end(transactionId, "commit");
     expect(half.acknowledged).toEqual(["0#2"]);
+  });
+
+  it("that cannot be noted when it comes back is noted the next time; nothing else happens", async () => {
+    const { half, asked, transactions } = start(async () => 0);
+    const { transactionId } = await transactions.begin(messageTo("t", "x"));
+    await transactions.end(transactionId, "commit");
+    half.refusals = 1;
+    await half.comesAgain(0);
+    await vi.waitFor(() => expect(half.refusals).toBe(0)); // a rejection that nobody hears would end the process
+    await half.comesAgain(0);
+    await vi.waitFor(() => expect(half.acknowledged).toEqual(["0#1", "0#3"]));
+    expect(asked).toEqual([]);
   });
 });

@@ -1,4 +1,5 @@
 import { code } from "../protocol/messaging-service.ts";
+import { reach } from "../runtime/failpoint.ts";
 import type { Log } from "../runtime/log.ts";
 import { Loop } from "../runtime/loop.ts";
 import type { Timers } from "../runtime/timers.ts";
@@ -74,6 +75,7 @@ export class Transactions {
   /** @returns the transaction's id; the half message is durable then. */
   async begin(message: BrokerMessage): Promise<{ readonly transactionId: string; readonly queueOffset: number }> {
     const queueOffset = await this.#options.append(halfTopic, 0, [asHalf(message)]);
+    reach("half-stored");
     const transactionId = idOf(queueOffset, message.messageId);
     // The broker must have received it itself before the client may end it; whichever receive call brings it.
     const begun = new Promise<void>((resolve) => {
@@ -97,13 +99,28 @@ export class Transactions {
     }
     half.isEnding = true;
     try {
-      if (resolution === "commit") await this.#options.deliver(half.message);
+      if (resolution === "commit") {
+        await this.#options.deliver(half.message);
+        reach("committed");
+      }
     } finally {
       half.isEnding = false;
     }
     this.#open.delete(transactionId);
     this.#remember(transactionId);
     await this.#done(half.handle);
+  }
+
+  /**
+   * Too many checks: from now on it cannot be ended.
+   * @returns false when it was ended after all. @throws while its end is being stored; ask again then
+   */
+  giveUp({ queueOffset, messageId }: StoredMessage): boolean {
+    const transactionId = idOf(queueOffset, messageId);
+    if (this.#ended.has(transactionId)) return false;
+    if (this.#open.get(transactionId)?.isEnding) throw new Error("the end of this transaction is being stored");
+    this.#open.delete(transactionId);
+    return true;
   }
 
   async #check(signal: AbortSignal): Promise<number> {
@@ -120,7 +137,10 @@ export class Transactions {
 
   #received({ message: stored, handle, attempt }: Delivery): void {
     const transactionId = idOf(stored.queueOffset, stored.messageId);
-    if (this.#ended.has(transactionId)) return void this.#done(handle);
+    if (this.#ended.has(transactionId)) {
+      // When that cannot be stored it comes once more.
+      return void this.#done(handle).catch(() => {});
+    }
     const known = this.#open.get(transactionId);
     if (known?.isEnding) {
       known.handle = handle;

@@ -24,7 +24,30 @@ export type Failpoint =
   /** The shard is ours in the store, what its earlier owner had out is not returned yet. */
   | "taking"
   /** Drained, and not released. */
-  | "handing-over";
+  | "handing-over"
+  // The embedded broker's.
+  /** A group of records is written to a log, not synced, and nobody was told. */
+  | "log-written"
+  /** The same, synced. */
+  | "log-synced"
+  /** A message was popped, its receiver does not have it yet. */
+  | "popped"
+  /** Done in memory, where others can see it, and not on the disk. */
+  | "done-in-memory"
+  /** On the disk, and not answered. */
+  | "done-on-disk"
+  /** The dead letter is stored, its original is not done. */
+  | "buried"
+  /** A half message is stored, its producer does not know its transaction. */
+  | "half-stored"
+  /** The message of a committed transaction is stored, the transaction is still open. */
+  | "committed"
+  /** All progress was told anew, older records are still there. */
+  | "snapshot-told"
+  /** The consume queues are on the disk, the checkpoint does not say so. */
+  | "queues-flushed"
+  /** The new text of a small file is written beside the old one. */
+  | "draft-written";
 
 let whenReached: ((point: Failpoint) => void) | undefined;
 

@@ -10,13 +10,16 @@ import { HttpCaller } from "./http-caller.ts";
 import { Ledger, LedgerQueue } from "./ledger.ts";
 import type { Size } from "./recipe.ts";
 import { type SeededRandom, seededRandom } from "./seeded-random.ts";
-import { ServerProcess } from "./server-process.ts";
+import { freePort, ServerProcess } from "./server-process.ts";
 import type { Window } from "./verdict.ts";
 import { startWitness, type Witness } from "./witness.ts";
 
 /**
  * What one recipe runs in: a folder, a Redis of its own, topics of its own on a RocketMQ, servers as processes, the
  * ledger and the witness. Closing it ends everything it started and nothing else.
+ *
+ * Without a RocketMQ the server is the embedded one: one process at a time, with its own store and broker, always at
+ * the same broker address and on the same folder. Topics and groups come into being by being used.
  */
 export type LabOptions = {
   readonly recipe: string;
@@ -24,11 +27,14 @@ export type LabOptions = {
   readonly size: Size;
   /** The recipe's folder for logs, ledger and data. */
   readonly folder: string;
-  readonly rocketmq: RocketmqHandle;
+  /** Undefined: the embedded server. */
+  readonly rocketmq: RocketmqHandle | undefined;
   readonly say: (line: string) => void;
 };
 
 const watchTriesMax = 10;
+/** Copies that a killed broker had in hand come again after this; 30 s would be most of a short run. */
+const embeddedInvisibleMs = 4_000;
 
 export type Topics = { readonly normal: string; readonly fifo: string; readonly ingest: string };
 
@@ -36,8 +42,6 @@ export class Lab {
   readonly options: LabOptions;
   readonly random: SeededRandom;
   readonly folder: string;
-  readonly rocketmq: RocketmqHandle;
-  readonly admin: RemotingAdmin;
   readonly http = new HttpCaller();
   readonly ledger: Ledger;
   readonly later: LedgerQueue;
@@ -45,6 +49,10 @@ export class Lab {
   readonly servers: ServerProcess[] = [];
   readonly windows: Window[] = [];
   readonly topics: Topics;
+  /** Where the embedded server keeps everything. */
+  dataFolder: string;
+  #endpoint: string;
+  #admin: RemotingAdmin | undefined;
   /** Serials seen by the witness. */
   readonly seen = new Set<number>();
   #witness: Witness | undefined;
@@ -55,20 +63,24 @@ export class Lab {
   private constructor(options: LabOptions) {
     this.options = options;
     this.folder = options.folder;
-    this.rocketmq = options.rocketmq;
+    this.dataFolder = join(options.folder, "data");
+    this.#endpoint = options.rocketmq?.endpoint ?? "";
     this.random = seededRandom(options.seed);
     mkdirSync(this.folder, { recursive: true });
     this.ledger = new Ledger(join(this.folder, "ledger.jsonl"));
     this.later = new LedgerQueue(this.ledger);
-    this.admin = createRemotingAdmin({ broker: this.rocketmq.broker, timers: systemTimers });
     const name = `${options.recipe}_${options.seed}_${Date.now().toString(36)}`.replace(/[^a-zA-Z0-9_-]/g, "_");
     this.topics = { normal: `${name}_n`, fifo: `${name}_f`, ingest: `${name}_in` };
   }
 
-  /** With its topics made and its witness listening; without any server yet. */
+  /** With its topics made and its witness listening, or, embedded, with neither; without any server yet. */
   static async open(options: LabOptions): Promise<Lab> {
     const lab = new Lab(options);
     const { normal, fifo, ingest } = lab.topics;
+    if (lab.isEmbedded) {
+      lab.#endpoint = `127.0.0.1:${await freePort()}`;
+      return lab;
+    }
     try {
       await lab.admin.createTopic({ name: normal, queues: 4 });
       await lab.admin.createTopic({ name: fifo, type: "FIFO", queues: 4 });
@@ -79,6 +91,24 @@ export class Lab {
       await lab.close();
       throw error;
     }
+  }
+
+  get isEmbedded(): boolean {
+    return this.options.rocketmq === undefined;
+  }
+
+  get rocketmq(): RocketmqHandle {
+    return this.options.rocketmq!;
+  }
+
+  get admin(): RemotingAdmin {
+    this.#admin ??= createRemotingAdmin({ broker: this.rocketmq.broker, timers: systemTimers });
+    return this.#admin;
+  }
+
+  /** Of whatever speaks RocketMQ here. */
+  get endpoint(): string {
+    return this.#endpoint;
   }
 
   /** The Redis of this recipe, started when it is first asked for. */
@@ -110,16 +140,13 @@ export class Lab {
     environment: Readonly<Record<string, string>> = {},
     options: { readonly preload?: readonly string[]; readonly ready?: boolean } = {},
   ): Promise<ServerProcess> {
-    const redis = this.#redis ?? (await this.redis());
     const server = await ServerProcess.launch({
       name,
       folder: this.folder,
       http: this.http,
       preload: options.preload ?? [],
       environment: {
-        REDIS_URL: redis.url,
-        ROCKETMQ_ENDPOINT: this.rocketmq.endpoint,
-        ROCKETMQ_ADMIN: this.rocketmq.broker,
+        ...(this.isEmbedded ? this.#embeddedParts() : await this.#distributedParts()),
         INGEST_TOPIC: this.topics.ingest,
         INGEST_GROUP: `${this.topics.ingest}_g`,
         INGEST_RECEIVERS: "2",
@@ -130,6 +157,19 @@ export class Lab {
     });
     this.servers.push(server);
     return options.ready === false ? server : server.untilReady();
+  }
+
+  async #distributedParts(): Promise<Record<string, string>> {
+    const redis = this.#redis ?? (await this.redis());
+    return {
+      REDIS_URL: redis.url,
+      ROCKETMQ_ENDPOINT: this.rocketmq.endpoint,
+      ROCKETMQ_ADMIN: this.rocketmq.broker,
+    };
+  }
+
+  #embeddedParts(): Record<string, string> {
+    return { DATA_DIR: this.dataFolder, BROKER_ADDR: this.#endpoint };
   }
 
   get running(): ServerProcess[] {
@@ -167,9 +207,10 @@ export class Lab {
   async watch(): Promise<void> {
     const { normal, fifo } = this.topics;
     const topics = [normal, fifo].map((name) => ({ name, group: `${name}_w` }));
-    for (const { group } of topics) await this.admin.createGroup({ name: group });
+    if (!this.isEmbedded) for (const { group } of topics) await this.admin.createGroup({ name: group });
     this.#witness = await startWitness({
-      endpoint: this.rocketmq.endpoint,
+      endpoint: this.endpoint,
+      ...(this.isEmbedded ? { invisibleMs: embeddedInvisibleMs } : undefined),
       topics,
       ledger: this.later,
       onCopy: (serial) => this.seen.add(serial),
@@ -201,7 +242,7 @@ export class Lab {
     this.http.close();
     this.later.close();
     this.ledger.close();
-    await stopServices({ names: ["redis"], runDir: this.folder });
+    if (!this.isEmbedded) await stopServices({ names: ["redis"], runDir: this.folder });
   }
 }
 

@@ -6,15 +6,17 @@ import { recipes } from "./recipe-table.ts";
 import { described, type RunResult, runRecipe, stopLeftovers } from "./run-recipe.ts";
 
 /**
- * `npm run faults -- [--only R1,R8] [--runs N] [--seed N] [--short] [--json] [--list]`: real processes, real Redis,
- * real RocketMQ, real trouble. Started by scripts/faults.mjs, which sees to what must be installed.
+ * `npm run faults -- [--embedded] [--only R1,E1] [--runs N] [--seed N] [--short] [--json] [--list]`: real processes,
+ * real Redis, real RocketMQ, real trouble. `--embedded` is all that happens to the server with its own store and broker,
+ * E1 and so on, and needs neither. Started by scripts/faults.mjs, which sees to what must be installed.
  */
-const usage = "usage: npm run faults -- [--only R1,R8] [--runs N] [--seed N] [--short] [--json] [--list]";
+const usage = "usage: npm run faults -- [--embedded] [--only R1,E1] [--runs N] [--seed N] [--short] [--json] [--list]";
 
 const readArguments = () => {
   try {
     const { values } = parseArgs({
       options: {
+        embedded: { type: "boolean", default: false },
         only: { type: "string" },
         runs: { type: "string", default: "1" },
         seed: { type: "string" },
@@ -26,8 +28,9 @@ const readArguments = () => {
     const names = values.only?.split(",").map((name) => name.trim().toLowerCase());
     // R28 means all of its variants.
     const chosen = recipes.filter(
-      ({ name }) =>
-        names?.some((wanted) => name.toLowerCase() === wanted || name.toLowerCase().startsWith(`${wanted}-`)) ?? true,
+      ({ name, embedded }) =>
+        (embedded === true || !values.embedded) &&
+        (names?.some((wanted) => name.toLowerCase() === wanted || name.toLowerCase().startsWith(`${wanted}-`)) ?? true),
     );
     const runs = Number(values.runs);
     const seed = values.seed === undefined ? Math.floor(Math.random() * 1e6) : Number(values.seed);
@@ -64,7 +67,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
   });
 }
 try {
-  let rocketmq = await startRocketmq({ runDir, say });
+  let rocketmq = chosen.every(({ embedded }) => embedded === true) ? undefined : await startRocketmq({ runDir, say });
   for (const recipe of chosen) {
     if (!json) out(`\n${recipe.name}: ${recipe.title}\n    expects: ${recipe.expects}`);
     for (let run = 0; run < runs; run++) {
@@ -79,7 +82,7 @@ try {
       });
       results.push(result);
       if (!json) out(described(result));
-      if (recipe.harmsRocketmq === true) rocketmq = await startAgain(rocketmq);
+      if (recipe.harmsRocketmq === true) rocketmq = await startAgain(rocketmq!);
     }
   }
 } finally {

@@ -1,4 +1,7 @@
 import type { Recipe } from "./recipe.ts";
+import { e1, e2, e3 } from "./recipes/e1-embedded-killed.ts";
+import { e4, e5, e6 } from "./recipes/e4-embedded-disk.ts";
+import { e7, e8, e8Back } from "./recipes/e7-embedded-clients.ts";
 import { r1 } from "./recipes/r1-server-killed.ts";
 import { r2 } from "./recipes/r2-killed-at-a-point.ts";
 import { r3 } from "./recipes/r3-all-servers-killed.ts";
@@ -46,4 +49,13 @@ export const recipes: readonly Recipe[] = [
   r31,
   r34,
   r36,
+  e1,
+  e2,
+  e3,
+  e4,
+  e5,
+  e6,
+  e7,
+  e8,
+  e8Back,
 ];

@@ -9,6 +9,8 @@ export type Recipe = {
   readonly title: string;
   /** What must hold, in the words of the invariants. */
   readonly expects: string;
+  /** The server is the embedded one, and no service is needed. */
+  readonly embedded?: boolean;
   /** It breaks RocketMQ itself, so what comes after must wait until that is whole again. */
   readonly harmsRocketmq?: boolean;
   /** The same day without our protection: it must show the loss, or the oracle is blind. */

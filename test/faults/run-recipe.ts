@@ -10,7 +10,8 @@ export type RunOptions = {
   readonly seed: number;
   readonly size: Size;
   readonly runDir: string;
-  readonly rocketmq: RocketmqHandle;
+  /** May be absent for an embedded recipe. */
+  readonly rocketmq: RocketmqHandle | undefined;
   readonly say: (line: string) => void;
 };
 
@@ -34,7 +35,8 @@ export const runRecipe = async ({ recipe, seed, size, runDir, rocketmq, say }: R
   let outcome: RecipeOutcome;
   let lab: Lab | undefined;
   try {
-    lab = await Lab.open({ recipe: recipe.name, seed, size, folder, rocketmq, say });
+    const stage = { recipe: recipe.name, seed, size, folder, say };
+    lab = await Lab.open({ ...stage, rocketmq: recipe.embedded === true ? undefined : rocketmq });
     outcome = await recipe.run(lab);
   } catch (error) {
     outcome = {

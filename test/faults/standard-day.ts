@@ -55,14 +55,15 @@ export const standardDay = async (lab: Lab, day: Day): Promise<RecipeOutcome> =>
   const options: LoadOptions = { ...usualLoad, ...scale, ...day.load };
   const topicDoor = day.leavesIngestWaiting === true && size === "short" ? 0 : options.shares.topicDoor;
   const failures: string[] = [];
-  await lab.redis();
+  if (!lab.isEmbedded) await lab.redis();
   const preload = day.preload ?? [];
-  const starting = Object.entries(day.servers ?? { a: {}, b: {} });
+  const starting = Object.entries(day.servers ?? (lab.isEmbedded ? { a: {} } : { a: {}, b: {} }));
   await Promise.all(starting.map(([name, environment]) => lab.server(name, environment, { preload })));
   // Recipes pick servers by their place, so the order must not depend on who was faster.
   lab.servers.sort((one, other) => (one.name < other.name ? -1 : 1));
+  if (lab.isEmbedded) await lab.watch();
   let door: TopicDoor | undefined;
-  if (topicDoor > 0) door = await openTopicDoor(lab.rocketmq.endpoint, lab.topics.ingest);
+  if (topicDoor > 0) door = await openTopicDoor(lab.endpoint, lab.topics.ingest);
   const planned = planLoad(
     { ...options, shares: { ...options.shares, topicDoor } },
     lab.random.fork(),

@@ -1,5 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { type ILogger, Producer } from "rocketmq-client-nodejs";
+import { surviving } from "../surviving-client.ts";
 import type { PlannedMessage } from "./load-plan.ts";
 
 /**
@@ -16,14 +17,16 @@ const quiet: ILogger = { info: () => {}, warn: () => {}, error: () => {}, debug:
 const startMaxMs = 10_000;
 
 const startProducer = async (endpoint: string, ingestTopic: string): Promise<Producer> => {
-  const producer = new Producer({
-    endpoints: endpoint,
-    namespace: "",
-    topic: ingestTopic,
-    maxAttempts: 1,
-    requestTimeout: 5_000,
-    logger: quiet,
-  });
+  const producer = surviving(
+    new Producer({
+      endpoints: endpoint,
+      namespace: "",
+      topic: ingestTopic,
+      maxAttempts: 1,
+      requestTimeout: 5_000,
+      logger: quiet,
+    }),
+  );
   // The client waits for ever for a proxy that is not there.
   const started = await Promise.race([producer.startup().then(() => true), pause(startMaxMs, false)]);
   if (!started) throw new Error(`the official producer did not start within ${startMaxMs} ms`);

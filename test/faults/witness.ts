@@ -11,10 +11,11 @@ export type Witness = {
 export const startWitness = async (options: {
   readonly endpoint: string;
   readonly topics: readonly { readonly name: string; readonly group: string }[];
+  readonly invisibleMs?: number;
   readonly ledger: LedgerQueue;
   readonly onCopy: (serial: number) => void;
 }): Promise<Witness> => {
-  const { endpoint, topics, ledger, onCopy } = options;
+  const { endpoint, topics, ledger, onCopy, invisibleMs } = options;
   let strangers = 0;
   const starts = await Promise.allSettled(
     topics.map(({ name, group }) =>
@@ -23,6 +24,7 @@ export const startWitness = async (options: {
         topic: name,
         group,
         pollers: 3,
+        ...(invisibleMs === undefined ? undefined : { invisibleMs }),
         onMessage: (message) => {
           const { properties } = message;
           const serial = Number(properties.get(serialProperty) ?? Number.NaN);

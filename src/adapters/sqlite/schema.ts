@@ -93,7 +93,7 @@ const migrations: readonly string[] = [
   `,
 ];
 
-export const schemaVersion = migrations.length;
+const schemaVersion = migrations.length;
 
 /** The version of the file's tables; 0 for a file that has none. A newer one than this program knows is refused. */
 export const versionOf = (db: DatabaseSync, path: string): number => {

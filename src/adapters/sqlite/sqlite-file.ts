@@ -35,7 +35,7 @@ export type SqliteFile = {
   readonly close: () => void;
 };
 
-export const databaseName = "escapement.db";
+const databaseName = "escapement.db";
 
 /** Throws `store_refusing` (in use, not writable, damaged, newer) with a sentence that says what to change. */
 export const openSqliteFile = ({

@@ -1,5 +1,6 @@
 import { code } from "../../protocol/messaging-service.ts";
 import type { Clock } from "../../runtime/clock.ts";
+import { reach } from "../../runtime/failpoint.ts";
 import type { Log } from "../../runtime/log.ts";
 import type { Random } from "../../runtime/random.ts";
 import type { Timers } from "../../runtime/timers.ts";
@@ -70,6 +71,7 @@ export class PopDeliveries implements Deliveries {
     if (signal.aborted) return [];
     const line = this.#lineOrNew(request.group, request.topic);
     const deliveries = await line.poll(request, signal);
+    if (deliveries.length > 0) reach("popped");
     if (!signal.aborted || deliveries.length === 0) return deliveries;
     this.#giveBack(line, deliveries);
     return [];
@@ -80,23 +82,31 @@ export class PopDeliveries implements Deliveries {
     const line = this.#line(group, topic);
     const nowMs = this.#options.clock.monotonicMs();
     const done = new Map<number, number[]>();
+    let repeated = false;
     const results = handles.map((text) => {
       const handle = readHandle(text);
       const found = line?.subscription.find(handle, nowMs);
-      if (found === undefined) return "invalid";
+      if (found === undefined) {
+        // Clients repeat an acknowledgement whose answer they did not get, and it has had its effect.
+        if (!line?.subscription.isDone(handle)) return "invalid";
+        repeated = true;
+        return "ok";
+      }
       found.queue.done(found.held.offset);
       const offsets = done.get(handle!.queueId);
       if (offsets === undefined) done.set(handle!.queueId, [found.held.offset]);
       else offsets.push(found.held.offset);
       return "ok";
     });
-    if (line === undefined || done.size === 0) return results;
+    if (line === undefined || (done.size === 0 && !repeated)) return results;
     const durable = this.#journal.durable(
       Array.from(done, ([queueId, offsets]) => ({ kind: "done", queue: { group, topic, queueId }, offsets })),
     );
     // The next of a message group may go out now. If power fails before this is on the disk, both come again, in order.
     line.serve();
+    reach("done-in-memory");
     await durable;
+    reach("done-on-disk");
     return results;
   }
 
@@ -133,6 +143,7 @@ export class PopDeliveries implements Deliveries {
       queue.change(held, 0, Infinity, 0);
       try {
         await this.#options.rules.bury(group, message);
+        reach("buried");
       } catch (error) {
         queue.change(held, nonce, untilMs, invisibleMs);
         line.serve();
@@ -182,7 +193,9 @@ export class PopDeliveries implements Deliveries {
     for (const line of lines) {
       const { group, topic } = line.subscription;
       line.close();
-      this.#lines.get(topic)!.delete(group);
+      const lines = this.#lines.get(topic)!;
+      lines.delete(group);
+      if (lines.size === 0) this.#lines.delete(topic);
       this.#journal.book.forget(group, topic);
     }
     this.#journal.snapshot();
@@ -206,6 +219,7 @@ export class PopDeliveries implements Deliveries {
     const queue = line.subscription.queue(queueId)!;
     try {
       await rules.bury(group, message);
+      reach("buried");
     } catch (error) {
       log.warn({ group, topic, queueId, offset, err: error }, "a dead letter could not be stored, will try again");
       queue.change(held, 0, clock.monotonicMs() + buryAgainMs, buryAgainMs);
@@ -274,6 +288,7 @@ export class PopDeliveries implements Deliveries {
         journal: this.#journal,
         agenda: this.#agenda,
         timers: this.#options.timers,
+        log: this.#options.log,
         onExhausted: (exhausted) => this.#buryInTime(made, exhausted),
       });
       line = made;

@@ -1,5 +1,6 @@
 import { code } from "../../protocol/messaging-service.ts";
 import type { Clock } from "../../runtime/clock.ts";
+import { reach } from "../../runtime/failpoint.ts";
 import type { Log } from "../../runtime/log.ts";
 import type { Timer, Timers } from "../../runtime/timers.ts";
 import { BrokerError } from "../broker-error.ts";
@@ -105,7 +106,10 @@ export class ProgressJournal {
     }
     this.#bytesSinceSnapshot = 0;
     void this.#tail
-      .then(() => log.dropBefore(first!))
+      .then(() => {
+        reach("snapshot-told");
+        return log.dropBefore(first!);
+      })
       .catch((error) => eventLog.warn({ err: error }, "older progress records were not removed"));
   }
 

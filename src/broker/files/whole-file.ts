@@ -1,3 +1,4 @@
+import { reach } from "../../runtime/failpoint.ts";
 import type { Files } from "./files.port.ts";
 
 /** Small files that are read and replaced as a whole: after a crash there is the old text or the new one. */
@@ -11,6 +12,7 @@ export const replaceFile = async (files: Files, path: string, bytes: Buffer): Pr
   } finally {
     file.close();
   }
+  reach("draft-written");
   await files.rename(draft, path);
   await files.syncFolder(".");
 };

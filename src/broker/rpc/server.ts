@@ -41,7 +41,7 @@ const connectionsMax = 4_096;
 const silentMs = 10_000;
 /**
  * A Node client that has just said goodbye ends its process when its stream is cut instead of ended; so little time is
- * enough for that, and long polls have ended before (MessagingService.stop).
+ * enough for that, and long polls end meanwhile (MessagingService.stop).
  */
 const leaveMs = 500;
 /** The kernel asks after a while whether the other end is still there. */

@@ -1,5 +1,6 @@
 import { code } from "../../protocol/messaging-service.ts";
 import type { Clock } from "../../runtime/clock.ts";
+import { reach } from "../../runtime/failpoint.ts";
 import { errorFields, type Log } from "../../runtime/log.ts";
 import type { Timer, Timers } from "../../runtime/timers.ts";
 import { BrokerError } from "../broker-error.ts";
@@ -153,17 +154,6 @@ export class CommitLogStore implements MessageStore {
     return undefined;
   }
 
-  /** When the clock was set back meanwhile, some offset that was stored near that time. */
-  offsetAt(topic: string, queueId: number, timeMs: number): number {
-    const queue = this.#queues.get(topic, queueId);
-    if (queue === undefined) return 0;
-    return queue.search((entry) => {
-      const record = entry.bytes === 0 ? undefined : this.#commitLog.read(entry.position, entry.bytes);
-      // One that cannot be read counts as old: whoever asks for a time wants the messages after it.
-      return record !== undefined && storedAtMsOf(record) >= timeMs;
-    });
-  }
-
   /** Every topic that has messages, or had some that retention removed, with its number of queues. */
   topics(): ReadonlyMap<string, number> {
     const topics = new Map<string, number>();
@@ -300,6 +290,7 @@ export class CommitLogStore implements MessageStore {
     // The log first: an entry on the disk must not point to a message that is not.
     await this.#commitLog.sync();
     for (const queue of all) await queue.flush();
+    reach("queues-flushed");
     await writeCheckpoint(this.#options.files, { position, queues });
     this.#checkpointPosition = position;
   }

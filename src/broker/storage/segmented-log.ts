@@ -1,4 +1,5 @@
 import { code } from "../../protocol/messaging-service.ts";
+import { reach } from "../../runtime/failpoint.ts";
 import { errorFields, type Log } from "../../runtime/log.ts";
 import type { Timer, Timers } from "../../runtime/timers.ts";
 import { BrokerError } from "../broker-error.ts";
@@ -202,6 +203,7 @@ export class SegmentedLog implements AppendLog {
         await this.#refuse(error);
         continue;
       }
+      reach("log-synced");
       this.#refusing = false;
       this.#waiting.splice(0, group.length);
       for (const { bytes, resolve } of group) {
@@ -241,6 +243,7 @@ export class SegmentedLog implements AppendLog {
       }
     }
     await this.#active!.file.write(this.#group.subarray(0, end - start), start % segmentBytes);
+    reach("log-written");
     if (this.#group.length > groupBytesMax) this.#group = Buffer.allocUnsafeSlow(groupBytesMax);
     if (flush === "sync") await this.#syncFile(this.#active!.file, end);
     else this.#syncTimer ??= this.#options.timers.after(asyncSyncMs, () => void this.#syncInTime());
