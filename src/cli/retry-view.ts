@@ -34,7 +34,7 @@ const rowOf = ({ attempt, decision, certain, waitMs, sinceFirstMs }: ExplainedAt
   `${decision}${certain ? "" : " (perhaps)"}`,
   ...(waitMs === undefined || sinceFirstMs === undefined
     ? []
-    : [duration(waitMs.meanMs), bounds(waitMs), duration(sinceFirstMs.meanMs)]),
+    : [duration(waitMs.meanMs), bounds(waitMs), decision === "retry" ? duration(sinceFirstMs.meanMs) : ""]),
 ];
 
 const bounds = ({ minMs, maxMs }: Span): string =>

@@ -160,7 +160,8 @@ export const horizonMs = ({ policy }: Contender): number =>
   explain(policy, { class: "transient", code: "unreachable" }, epochMs(0), 16).attempts[15]!.sinceFirstMs!.meanMs;
 
 if (import.meta.main) {
-  const percent = (part: number): string => `${(part * 100).toFixed(part > 0 && part < 0.0995 ? 1 : 0)} %`;
+  const percent = (part: number): string =>
+    part > 0 && part < 0.0005 ? "< 0.1 %" : `${(part * 100).toFixed(part > 0 && part < 0.0995 ? 1 : 0)} %`;
   const print = (cells: readonly string[]): void => void process.stdout.write(`| ${cells.join(" | ")} |\n`);
   print([
     "policy",
