@@ -11,18 +11,12 @@ export class JsonReader {
   readonly #mistakes: Mistake[] = [];
   #untold = 0;
 
-  /** Answers false, so that a check can end with it. */
-  refuse(path: string, why: string): false {
+  refuse(path: string, why: string): void {
     if (this.#mistakes.length < mistakesToldMax) this.#mistakes.push({ path, why });
     else this.#untold++;
-    return false;
   }
 
-  get mistaken(): boolean {
-    return this.#mistakes.length > 0;
-  }
-
-  /** An object with no other than these fields; an empty one after a mistake. */
+  /** `value` itself, an object with no other than these fields; a new and empty one where it is none. */
   object(value: unknown, path: string, fields: readonly string[]): Readonly<Record<string, unknown>> {
     if (typeof value !== "object" || value === null || Array.isArray(value)) {
       this.refuse(path, `must be an object, not ${kindOf(value)}`);

@@ -19,9 +19,9 @@ import {
  */
 
 /** Throws `invalid_field` with all mistakes. */
-export const parsePolicy = (input: unknown, path = "policy"): RetryPolicy => {
+export const parsePolicy = (input: unknown): RetryPolicy => {
   const reader = new JsonReader();
-  const policy = readPolicy(reader, input, path);
+  const policy = readPolicy(reader, input, "policy");
   reader.finish();
   return policy;
 };
@@ -81,10 +81,10 @@ const readBackoff = (reader: JsonReader, input: unknown, path: string): Backoff 
       return { kind, delayMs: wait("delay", defaultBackoff.baseMs), jitter };
     case "list": {
       const listPath = `${path}.delays`;
-      const delays = reader.array(fields.delays ?? [], listPath, policyLimits.listMax);
-      if (Array.isArray(fields.delays ?? []) && delays.length === 0 && !reader.mistaken) {
+      const given = fields.delays ?? [];
+      const delays = reader.array(given, listPath, policyLimits.listMax);
+      if (given === delays && delays.length === 0)
         reader.refuse(listPath, "is missing or empty; give at least one wait");
-      }
       const delaysMs = delays.map((delay, i) =>
         readWait(reader, delay ?? null, `${listPath}[${i}]`, defaultBackoff.baseMs),
       );
@@ -144,7 +144,7 @@ const readRule = (reader: JsonReader, input: unknown, path: string): Rule => {
 
 const readWhen = (reader: JsonReader, input: unknown, path: string): When => {
   const fields = reader.object(input, path, ["class", "code", "status", "fromAttempt"]);
-  if (!reader.mistaken && Object.keys(fields).length === 0) {
+  if (fields === input && Object.keys(fields).length === 0) {
     reader.refuse(path, "is empty, so that it would fit everything; name a class, code, status or fromAttempt");
   }
   const { attemptsMax, textMax } = policyLimits;

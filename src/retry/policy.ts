@@ -103,7 +103,7 @@ export const policyLimits = {
   /** As RocketMQ's and our own scheduling: beyond a year nobody waits. */
   ageMinMs: second,
   ageMaxMs: durationMs(365 * day),
-  /** As for `retry` of a message; also keeps a page that shows every attempt readable. */
+  /** As for `retry` of a message; also keeps an explanation of them all to some 20 ms. */
   attemptsMax: 1_000,
   factorMax: 10,
   listMax: 100,
