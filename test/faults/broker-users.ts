@@ -15,9 +15,9 @@ import type { SeededRandom } from "./seeded-random.ts";
  * receive them, acknowledge most, and write down what they saw (broker-entries.ts). After a failure a client is replaced
  * by a new one, as the official ones do not always find back.
  */
-export const usersInvisibleMs = 3_000;
+export const usersInvisibleMs = 2_500;
 /** Deliveries before a hopeless message is a dead letter. */
-const attemptsMax = 2;
+const attemptsMax = 3;
 const requestMs = 4_000;
 const startMaxMs = 4_000;
 const orderedLanes = 6;
@@ -189,8 +189,11 @@ export class BrokerUsers {
           return keeps ? [] : [{ message, serial, offset }];
         });
         for (const { message, serial, offset } of taken) {
-          await consumer.ack(message);
-          if (!isDeadLetter) this.entries.push({ event: "acked", serial, atMs: Date.now(), offset });
+          const isAcked = await consumer.ack(message).then(
+            () => true,
+            () => false, // too late, or the broker is away
+          );
+          if (isAcked && !isDeadLetter) this.entries.push({ event: "acked", serial, atMs: Date.now(), offset });
         }
       });
     }

@@ -82,7 +82,7 @@ export const judgeBroker = (entries: readonly BrokerEntry[], invisibleMs: number
       found("B1 nothing stored is lost", `${kind}, stored at ${storedMs}, never delivered`);
     if (storedMs !== undefined && kind === "hopeless" && dead.length === 0)
       found("B1 nothing stored is lost", "never acknowledged, and it is no dead letter");
-    if (kind !== "hopeless" && dead.length > 0) found("B2 dead letters only when attempts are used up", kind);
+    if (dead.length > 0 && acked.size > 0) found("B2 acknowledged is no dead letter", `${kind}, and it is both`);
     if (kind === "rolled-back" && got.length > 0) found("B3 rolled back is never delivered", `at ${got[0]!.atMs}`);
     if (recalledMs !== undefined && got.length > 0 && !killedBetween(sent.atMs, recalledMs))
       found("B3 recalled is never delivered", `recalled at ${recalledMs}, delivered at ${got[0]!.atMs}`);

@@ -53,7 +53,7 @@ export const e4: Recipe = {
     const filler = join(lab.dataFolder, "filler");
     try {
       const outcome = await embeddedDay(lab, {
-        load: { messages: 3_000, bodyBytes: [200, 2_000] },
+        load: { bodyBytes: [200, 2_000] },
         quietWithinMs: 60_000,
         async strike(_, users) {
           await pause(2_000);
@@ -103,7 +103,6 @@ export const e5: Recipe = {
     const rounds = lab.options.size === "long" ? 12 : 3;
     return embeddedDay(lab, {
       servers: { a: disk.environment },
-      load: { messages: rounds * 450 },
       quietWithinMs: 60_000,
       async strike(_, users) {
         lab.faultBegins(`every sync takes up to ${syncMs} ms now`);
@@ -195,7 +194,6 @@ export const e6: Recipe = {
       ? [...damages, ...damages]
       : Array.from({ length: 3 }, () => damages[lab.random.between(0, damages.length - 1)]!);
     return embeddedDay(lab, {
-      load: { messages: drawn.length * 350 },
       async strike(_, users) {
         // There is none before the first has been written.
         await eventually(10_000, () => existsSync(join(lab.dataFolder, "broker/checkpoint")));

@@ -88,7 +88,6 @@ export const e7: Recipe = {
     const clean: (() => void)[] = [];
     try {
       const outcome = await embeddedDay(lab, {
-        load: { messages: lab.options.size === "long" ? 6_000 : 1_500 },
         async strike(_, users) {
           lab.faultBegins(`${idlePolls} idle long polls`);
           polls = new IdlePolls(lab.endpoint, `${lab.topics.normal}_idle`);
@@ -98,7 +97,7 @@ export const e7: Recipe = {
             lab.options.say(`  a consumer vanishes by ${signal}`);
             clean.push(await vanishing(lab, users.topic, signal));
           }
-          await pause(2_000);
+          await pause(lab.options.size === "long" ? 45_000 : 3_000);
           lab.faultEnds("the polls stay");
         },
       });
