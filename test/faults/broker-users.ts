@@ -72,7 +72,10 @@ export class BrokerUsers {
       return openMessages(this.entries, Date.now(), 2 * usersInvisibleMs) === 0;
     });
     await this.stop();
-    const { findings, ...numbers } = judgeBroker(this.entries, usersInvisibleMs);
+    const { findings, ...numbers } = judgeBroker(this.entries, {
+      invisibleMs: usersInvisibleMs,
+      clockAhead: this.#lab.clockAhead,
+    });
     const failures = findings.slice(0, shownMax).map(({ invariant, serial, text }) => {
       const lines = this.entries.filter((entry) => "serial" in entry && entry.serial === serial);
       return `${invariant}: message ${serial}: ${text}${lines.map((line) => `\n      ${JSON.stringify(line)}`).join("")}`;

@@ -1,5 +1,5 @@
 import type { BrokerEntry, Got, Sent } from "./broker-entries.ts";
-import type { Finding } from "./verdict.ts";
+import { type ClockAhead, type Finding, mayBeEarlyMs } from "./verdict.ts";
 
 /**
  * The judge of the embedded broker: from what its users saw to broken promises. Pure. What may follow a kill -9 and
@@ -63,7 +63,10 @@ export const openMessages = (entries: readonly BrokerEntry[], nowMs: number, aga
     return got.some(({ offset, atMs }) => !acked.has(offset) && atMs > nowMs - againWithinMs);
   }).length;
 
-export const judgeBroker = (entries: readonly BrokerEntry[], invisibleMs: number): BrokerVerdict => {
+export const judgeBroker = (
+  entries: readonly BrokerEntry[],
+  { invisibleMs, clockAhead }: { readonly invisibleMs: number; readonly clockAhead?: ClockAhead | undefined },
+): BrokerVerdict => {
   const stories = [...brokerStories(entries).values()];
   const killsMs = entries.flatMap((entry) => (entry.event === "killed" ? [entry.atMs] : []));
   const killedBetween = (fromMs: number, untilMs: number): boolean =>
@@ -88,7 +91,8 @@ export const judgeBroker = (entries: readonly BrokerEntry[], invisibleMs: number
       found("B3 recalled is never delivered", `recalled at ${recalledMs}, delivered at ${got[0]!.atMs}`);
     for (const { crc, atMs } of got) {
       if (crc !== sent.crc) found("B4 bytes are kept", "body or properties arrived changed");
-      if (atMs < sent.dueMs) found("B5 none is early", `delivered ${sent.dueMs - atMs} ms before it was due`);
+      const soonestMs = sent.dueMs - mayBeEarlyMs(clockAhead, atMs);
+      if (atMs < soonestMs) found("B5 none is early", `delivered ${sent.dueMs - atMs} ms before it was due`);
     }
     const copies = Map.groupBy(own, ({ offset }) => offset);
     if (copies.size > 1) {

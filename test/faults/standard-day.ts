@@ -112,6 +112,7 @@ export const conclude = (lab: Lab, day: Omit<Day, "strike">, failures: string[])
     windows: lab.windows,
     bornIsTrue: day.bornIsTrue ?? true,
     fault: lab.fault,
+    clockAhead: lab.clockAhead,
   });
   const byInvariant = Map.groupBy(verdict.findings, ({ invariant }) => invariant);
   for (const [invariant, findings] of byInvariant) {

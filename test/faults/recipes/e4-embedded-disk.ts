@@ -91,6 +91,45 @@ export const e4: Recipe = {
   },
 };
 
+export const e10: Recipe = {
+  name: "E10",
+  title: "the embedded server is started on a folder that it may only read",
+  expects: "it refuses to start and says why; when it may write again, it serves",
+  embedded: true,
+  async run(lab) {
+    const failures: string[] = [];
+    mkdirSync(lab.dataFolder, { recursive: true });
+    const mount = (...args: string[]): void => void execFileSync("mount", args);
+    try {
+      mount("-t", "tmpfs", "-o", `size=${smallDiskMb}m`, "tmpfs", lab.dataFolder);
+    } catch {
+      return { failures: ["void: this recipe mounts a small disk, which takes the rights of root"], notes: {} };
+    }
+    try {
+      for (const [name, hasFiles] of [
+        ["empty", false],
+        ["used", true],
+      ] as const) {
+        if (hasFiles) await (await lab.server("first")).stop();
+        mount("-o", "remount,ro", lab.dataFolder);
+        const refusing = await lab.server(name, {}, { ready: false });
+        refusing.expectsToEnd = true;
+        const ended = await eventually(20_000, () => !refusing.runs);
+        const said = refusing.logText();
+        if (!ended || refusing.ending?.code !== 1 || !said.includes("cannot start") || !said.includes(lab.dataFolder))
+          failures.push(`${name}: ended with ${JSON.stringify(refusing.ending)}, saying:\n${refusing.lastLines(5)}`);
+        await refusing.kill();
+        mount("-o", "remount,rw", lab.dataFolder);
+      }
+      await lab.server("again");
+      return { failures, notes: {} };
+    } finally {
+      await Promise.all(lab.running.map((server) => server.kill()));
+      execFileSync("umount", ["-l", lab.dataFolder]);
+    }
+  },
+};
+
 const syncMs = 400;
 
 export const e5: Recipe = {
