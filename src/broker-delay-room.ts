@@ -1,3 +1,4 @@
+import { BrokerError } from "./broker/broker-error.ts";
 import type { BrokerMessage } from "./broker/broker-message.ts";
 import type { DelayRoom } from "./broker/delay-room.port.ts";
 import { unwrap, wrap } from "./broker/message-envelope.ts";
@@ -8,6 +9,7 @@ import { isEscapementError } from "./message/errors.ts";
 import { parseMessageId, timeOrderedId } from "./message/id.ts";
 import type { DelayedMessage } from "./message/message.ts";
 import { durationMs, epochMs, second } from "./message/time.ts";
+import { code } from "./protocol/messaging-service.ts";
 import type { Clock, MachineClock } from "./runtime/clock.ts";
 import type { Log } from "./runtime/log.ts";
 import type { Random } from "./runtime/random.ts";
@@ -65,7 +67,7 @@ export const openBrokerDelayRoom = async (options: BrokerDelayRoomOptions): Prom
         acceptedAtMs: nowMs,
         attempt: 0,
       };
-      await service.intake.accept({ message: delayed, onConflict: undefined, waitForTopic: true });
+      await service.intake.accept({ message: delayed, onConflict: undefined, waitForTopic: true }).catch(refuse);
       return delayed.id;
     },
     async recall(name) {
@@ -76,11 +78,18 @@ export const openBrokerDelayRoom = async (options: BrokerDelayRoomOptions): Prom
       } catch (error) {
         if (isEscapementError(error, "too_late")) return "too_late";
         if (isEscapementError(error, "not_found")) return "unknown";
-        throw error;
+        return refuse(error);
       }
     },
     close: () => service.stop(),
   };
+};
+
+/** A full disk, too much at once, a stop: the words of the delay server, as an answer of the broker. */
+const refuse = (error: unknown): never => {
+  if (!isEscapementError(error)) throw error;
+  const status = error.code === "overloaded" ? code.tooManyRequests : code.internalServerError;
+  throw new BrokerError(status, error.message);
 };
 
 /** What cannot be stored now (a full disk) is tried again later, as with any broker that is down. */
@@ -88,8 +97,8 @@ const logSink = ({ deliver }: BrokerDelayRoomOptions): Sink => ({
   send: (_topic, messages) =>
     Promise.all(
       messages.map(async ({ body }): Promise<SendResult> => {
-        const message = unwrap(body);
         try {
+          const message = unwrap(body);
           await deliver(message);
           return { ok: true, brokerMessageId: message.messageId };
         } catch (error) {
@@ -101,13 +110,18 @@ const logSink = ({ deliver }: BrokerDelayRoomOptions): Sink => ({
   close: async () => {},
 });
 
-const quieter = (log: Log): Log => ({
-  debug: log.debug.bind(log),
-  info: log.debug.bind(log),
-  warn: log.warn.bind(log),
-  error: log.error.bind(log),
-  fatal: log.fatal.bind(log),
-});
+/** Every line says whose it is: the service beside it writes the same words about its own store. */
+const quieter = (log: Log): Log => {
+  const named = (write: (fields: object, text: string) => void) => (fields: object, text: string) =>
+    write({ part: "delays of the broker", ...fields }, text);
+  const [debug, warn, error, fatal] = [
+    named((fields, text) => log.debug(fields, text)),
+    named((fields, text) => log.warn(fields, text)),
+    named((fields, text) => log.error(fields, text)),
+    named((fields, text) => log.fatal(fields, text)),
+  ];
+  return { debug, info: debug, warn, error, fatal } as Log;
+};
 
 /** The service's numbers are about its users' messages; these here are the broker's business. */
 const uncounted: ServiceMetrics = {

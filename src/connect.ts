@@ -145,15 +145,23 @@ const createIngest = async (
   directory: TopicDirectory,
 ): Promise<void> => {
   const { log, timers } = session;
+  let isMade = false;
   for (const broker of admins) {
     const admin = createRemotingAdmin({ broker, timers });
     try {
       await ensureIngest({ ...session, admin, topic, group });
+      isMade = true;
     } catch (error) {
       log.warn({ broker, topic, group, err: error }, "could not create the ingest topic and group at this broker");
     }
   }
-  if ((await directory.lookUp(topic)).outcome === "missing") {
+  if ((await directory.lookUp(topic)).outcome !== "missing") return;
+  if (isMade) {
+    log.info(
+      { topic, group },
+      "the ingest topic is made; it may take the proxy 20 s to see it, and so long nothing comes in by it",
+    );
+  } else {
     const commands = [
       `mqadmin updateTopic -n <name server> -c <cluster> -t ${topic} -r 8 -w 8 -a +message.type=NORMAL`,
       `mqadmin updateSubGroup -n <name server> -c <cluster> -g ${group} -r 10000`,

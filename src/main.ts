@@ -3,6 +3,7 @@ import { machineClock, systemTimers } from "./adapters/system/system-time.ts";
 import { createApp } from "./admin/app.ts";
 import { type Config, parseConfig } from "./config.ts";
 import { connect, type Surroundings } from "./connect.ts";
+import { notListening, shownAddress } from "./listen-address.ts";
 import { isEscapementError } from "./message/errors.ts";
 import { runProcess } from "./run-process.ts";
 import { createLog } from "./runtime/log.ts";
@@ -36,9 +37,9 @@ const start = async (config: Config, surroundings: Surroundings): Promise<() => 
     await app.listen({ host: config.http.host, port: config.http.port });
   } catch (error) {
     await stop();
-    throw error;
+    throw notListening(error, config.http, "the HTTP API", "HTTP_ADDR");
   }
-  log.info({ http: `http://${config.http.host}:${config.http.port}` }, "listening");
+  log.info({ http: `http://${shownAddress(config.http)}` }, "listening");
   // Not into the log of a server that somebody runs in earnest.
   if (config.rocketmq === undefined || process.stderr.isTTY === true) process.stderr.write(welcome(config));
   return stop;

@@ -18,6 +18,7 @@ import { CommitLogStore } from "./broker/storage/commit-log-store.ts";
 import { type Flush, SegmentedLog } from "./broker/storage/segmented-log.ts";
 import { checkAfterMsDefault } from "./broker/transactions.ts";
 import { openBrokerDelayRoom } from "./broker-delay-room.ts";
+import { notListening, shownAddress } from "./listen-address.ts";
 import { epochMs } from "./message/time.ts";
 import type { Clock, MachineClock } from "./runtime/clock.ts";
 import { type Log, silentLog } from "./runtime/log.ts";
@@ -74,8 +75,13 @@ export type RunningBroker = AsyncDisposable & {
 
 /** Of what consumers have done, which is written anew from time to time. */
 const progressSegmentBytes = 4 * 1024 * 1024;
-/** A memory cannot be given back in slices of 64 MiB. */
-const memorySegmentBytes = 4 * 1024 * 1024;
+/**
+ * A snapshot of it is handed over in one turn, 38 bytes for each message that is out, and were it refused nothing could
+ * be delivered any more. This is what 28 million take; their 4 GB of memory end first.
+ */
+const progressWaitingBytesMax = 1024 ** 3;
+/** Memory is given back in these; a request of 8 MiB must fit into one. */
+const memorySegmentBytes = 16 * 1024 * 1024;
 const keepMsDefault = 72 * 3_600_000;
 const keepBytesDefault = 8 * 1024 ** 3;
 const memoryKeepBytes = 256 * 1024 ** 2;
@@ -87,8 +93,16 @@ export const startBroker = async (options: StartBrokerOptions = {}): Promise<Run
   const clock: Clock = { nowMs: () => epochMs(Math.floor(machine.wallMs())), monotonicMs: machine.monotonicMs };
   const surroundings = { clock, machine, timers, random, log };
   const opened: (() => Promise<void>)[] = [];
-  const stop = async (): Promise<void> => {
-    for (const close of opened.splice(0).reverse()) await close();
+  const closeAll = async (): Promise<void> => {
+    const failures: unknown[] = [];
+    // What cannot end well keeps no other from giving back its files.
+    for (const close of opened.splice(0).reverse()) await close().catch((error) => failures.push(error));
+    if (failures.length > 0) throw failures[0];
+  };
+  let stopped: Promise<void> | undefined;
+  const stop = (): Promise<void> => {
+    stopped ??= closeAll();
+    return stopped;
   };
   try {
     // First, because the lock of its file is the lock of the whole folder.
@@ -105,6 +119,7 @@ export const startBroker = async (options: StartBrokerOptions = {}): Promise<Run
       folder: "progress",
       flush,
       segmentBytes: progressSegmentBytes,
+      waitingBytesMax: progressWaitingBytesMax,
       ...surroundings,
     });
     opened.push(() => journal.close());
@@ -125,10 +140,11 @@ export const startBroker = async (options: StartBrokerOptions = {}): Promise<Run
     const tls = options.tls === undefined ? {} : { tls: options.tls };
     const server = await startBrokerServer({ host, port, broker, service: messaging, ...tls, timers, log }).catch(
       (error: unknown) => {
-        throw notListening(error, host, port);
+        throw notListening(error, { host, port }, "the broker", "BROKER_ADDR, --port");
       },
     );
-    opened.push(() => server.close());
+    // Together: no new calls, and then the long polls end; who is answered must not be able to ask once more.
+    opened.push(async () => void (await Promise.all([server.close(), messaging.stop()])));
     return {
       endpoint: shownAddress(server.address),
       messaging,
@@ -153,31 +169,18 @@ const openDelayStore = async (
     const store = new MemoryDelayStore({ clockMs: () => machine.wallMs(), shardCount: delayShards });
     return { store, memory: new MemoryTopicMemory() };
   }
-  const at = { folder: join(folder, "delay"), clock: machine, timers, shardCount: delayShards };
-  const store = await SqliteDelayStore.open(at);
+  const options = { clock: machine, timers, shardCount: delayShards, reserveBytes: delayReserveBytes };
+  const store = await SqliteDelayStore.open({ folder: join(folder, "delay"), ...options });
   return { store, memory: store.topicMemory };
 };
 
 /** One process and few messages need no more. */
 const delayShards = 4;
+/** Room for letting out on a full disk what waits; few messages need little. */
+const delayReserveBytes = 4 * 1024 * 1024;
 
 const catalogPath = "catalog.json";
 const catalogFile = (files: Files): CatalogFile => ({
   load: async () => readFile(files, catalogPath)?.toString("utf8"),
   save: (text) => replaceFile(files, catalogPath, Buffer.from(text)),
 });
-
-const shownAddress = ({ host, port }: { readonly host: string; readonly port: number }): string =>
-  host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-
-const notListening = (error: unknown, host: string, port: number): unknown => {
-  const at = shownAddress({ host, port });
-  const errorCode = error instanceof Error && "code" in error ? error.code : undefined;
-  if (errorCode === "EADDRINUSE") {
-    return new Error(`another program listens on ${at}: give the broker another address (BROKER_ADDR, --port)`);
-  }
-  if (errorCode === "EACCES" || errorCode === "EADDRNOTAVAIL") {
-    return new Error(`the broker cannot listen on ${at} (${String(errorCode)}): give it an address of this machine`);
-  }
-  return error;
-};

@@ -1,9 +1,10 @@
 import type { Config } from "./config.ts";
+import { shownAddress } from "./listen-address.ts";
 
 /** What a newcomer needs to see once: where things are, a message to send, and a program that receives it. */
 export const welcome = (config: Config): string => {
-  const url = `http://${shown(config.http)}`;
-  const endpoint = config.rocketmq?.endpoint ?? shown(config.embeddedBroker);
+  const url = `http://${shownAddress(config.http)}`;
+  const endpoint = config.rocketmq?.endpoint ?? shownAddress(config.embeddedBroker);
   return `
 API    ${url}/v1
 Docs   ${url}/docs
@@ -28,6 +29,3 @@ Receive it with any RocketMQ 5 client; in a folder after \`npm install rocketmq-
 
 `;
 };
-
-const shown = ({ host, port }: { readonly host: string; readonly port: number }): string =>
-  host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;

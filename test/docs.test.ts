@@ -5,7 +5,16 @@ import { type Setting, settings } from "../src/config.ts";
 
 const root = resolve(import.meta.dirname, "..");
 const read = (file: string): string => readFileSync(join(root, file), "utf8");
-const pages = ["README.md", "ARCHITECTURE.md", "CONVENTIONS.md", "docs/semantics.md", "docs/operations.md"];
+const pages = [
+  "README.md",
+  "ARCHITECTURE.md",
+  "CONVENTIONS.md",
+  "docs/semantics.md",
+  "docs/operations.md",
+  "docs/broker.md",
+  "docs/adr/0008-embedded-broker.md",
+  "src/broker/README.md",
+];
 
 describe("the documents", () => {
   it("docs/operations.md lists every setting with the meaning and default that the code has", () => {
@@ -22,6 +31,14 @@ describe("the documents", () => {
       .map(([, target]) => target!)
       .filter((target) => !existsSync(join(root, dirname(page), target)));
     expect(missing).toEqual([]);
+  });
+
+  it("README.md starts the Python example with the client that the example says, and promises what it prints", () => {
+    const example = read("examples/ingest-from-python.py");
+    const [client] = /rocketmq-python-client==[\d.]+/.exec(example)!;
+    const [, printed] = /handed over: (.*), for demo/.exec(example)!;
+    expect(read("README.md")).toContain(`pip install ${client}\n.venv/bin/python examples/ingest-from-python.py\n`);
+    expect(read("README.md")).toContain(`prints \`${printed}\``);
   });
 
   it("ARCHITECTURE.md names every folder of src and every runtime dependency", () => {

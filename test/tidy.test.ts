@@ -72,6 +72,32 @@ const ruleBroken = (from: string, target: string, typeOnly = false): string | un
   return undefined;
 };
 
+const brokerRoomOf = (file: string): string => /^src\/broker\/(\w+)\//.exec(file)?.[1] ?? "";
+/** What every room of the broker may speak of; they know no room themselves. */
+const brokerNouns = new Set(
+  ["broker-error", "broker-message", "java-hash", "names"].map((name) => `src/broker/${name}.ts`),
+);
+
+/** The same for the rooms of the embedded broker; src/broker/README.md has the picture. */
+const brokerRuleBroken = (file: string, target: string): string | undefined => {
+  const from = brokerRoomOf(file);
+  const to = brokerRoomOf(target);
+  if (!target.startsWith("src/broker/") || (from === to && from !== "")) return undefined;
+  if (from === "files") return "files know nobody";
+  if (brokerNouns.has(target)) return undefined;
+  if (brokerNouns.has(file)) return "these nouns are for every room and know none";
+  if (from === "storage") return to === "files" ? undefined : "storage knows files only, and no consumers";
+  if (from === "delivery") {
+    if (to === "") return "delivery knows of the rest of the broker only its nouns";
+    return to === "storage" && target.endsWith(".port.ts") ? undefined : "delivery knows only the ports of storage";
+  }
+  if (from === "rpc") {
+    const open = target === "src/broker/broker.port.ts" || (to === "delivery" && target.endsWith(".port.ts"));
+    return open ? undefined : "rpc knows the broker by broker.port.ts";
+  }
+  return to === "rpc" || to === "files" ? "the broker itself knows neither gRPC nor files" : undefined;
+};
+
 describe("the arrows between the rooms", () => {
   it("all point the allowed way", () => {
     const broken = product.flatMap(importsOf).flatMap((found) => {
@@ -89,6 +115,25 @@ describe("the arrows between the rooms", () => {
     expect(ruleBroken("sdk", "src/message/errors.ts", true)).toBeUndefined();
     expect(ruleBroken("delay", "src/adapters/redis/redis-delay-store.ts")).toMatch(/connect/);
     expect(ruleBroken("dispatch", "src/delay/delay-store.port.ts")).toBeUndefined();
+  });
+
+  it("all point the allowed way inside the broker", () => {
+    const broken = product
+      .filter((file) => file.startsWith("src/broker/"))
+      .flatMap(importsOf)
+      .flatMap((found) => {
+        const target = localTarget(found);
+        const rule = target === undefined ? undefined : brokerRuleBroken(found.file, target);
+        return rule === undefined ? [] : [`${found.file}:${found.line} imports ${target}: ${rule}`];
+      });
+    expect(broken).toEqual([]);
+    expect(brokerRuleBroken("src/broker/storage/frame.ts", "src/broker/delivery/turn.ts")).toMatch(/files only/);
+    expect(brokerRuleBroken("src/broker/delivery/turn.ts", "src/broker/storage/frame.ts")).toMatch(/ports/);
+    expect(brokerRuleBroken("src/broker/delivery/turn.ts", "src/broker/catalog.ts")).toMatch(/nouns/);
+    expect(brokerRuleBroken("src/broker/rpc/server.ts", "src/broker/local-broker.ts")).toMatch(/broker.port/);
+    expect(brokerRuleBroken("src/broker/files/node-files.ts", "src/broker/broker-error.ts")).toMatch(/nobody/);
+    expect(brokerRuleBroken("src/broker/catalog.ts", "src/broker/rpc/replies.ts")).toMatch(/neither/);
+    expect(brokerRuleBroken("src/broker/names.ts", "src/broker/catalog.ts")).toMatch(/every room/);
   });
 
   it("lets each technology's packages into its own folder only", () => {

@@ -104,4 +104,13 @@ describe("the broker's catalog", () => {
     file.text = JSON.stringify({ version: 2, topics: [], groups: [] });
     await expect(open(file)).rejects.toThrow("version 2");
   });
+
+  it.each(["", '{"version":1,"topics":[{"na', '{"version":1}', "[]", '{"version":2,"topics":[],"groups":[]}'])(
+    "says what to do when its text is not whole or another version's: %j",
+    async (text) => {
+      const file = new Paper();
+      file.text = text;
+      await expect(open(file)).rejects.toThrow(/catalog\.json.*(remove it|start that one)/);
+    },
+  );
 });

@@ -114,13 +114,20 @@ export class Catalog {
   }
 
   async deleteTopic(name: string): Promise<void> {
-    checkTopicName(name);
-    if (!this.#topics.delete(name)) throw noTopic(name);
+    this.mustKnow(name);
+    this.#topics.delete(name);
     await this.#saveSoon();
   }
 
   async deleteGroup(name: string): Promise<void> {
+    checkGroupName(name);
     if (this.#groups.delete(name)) await this.#saveSoon();
+  }
+
+  /** @throws BrokerError topicNotFound, or illegalTopic for one of the broker's own */
+  mustKnow(name: string): void {
+    checkTopicName(name);
+    if (!this.#topics.has(name)) throw noTopic(name);
   }
 
   has(topic: string): boolean {
@@ -182,14 +189,30 @@ export class Catalog {
   }
 
   #read(text: string): void {
-    const saved = JSON.parse(text) as { version: number; topics: TopicInfo[]; groups: GroupInfo[] };
-    if (saved.version !== version) {
-      throw new Error(`the broker's catalog has version ${saved.version}, this program reads version ${version}`);
+    const saved = parsed(text);
+    if (typeof saved?.version === "number" && saved.version !== version) {
+      throw new Error(`catalog.json was written by version ${saved.version} of the broker's catalog: start that one`);
+    }
+    if (!Array.isArray(saved?.topics) || !Array.isArray(saved.groups)) {
+      throw new Error(
+        "catalog.json, the broker's list of topics and groups, cannot be read: bring back a copy of it, or remove it " +
+          "(no message is lost; topics that hold messages come back as MIXED, groups with their defaults)",
+      );
     }
     for (const topic of saved.topics) this.#topics.set(topic.name, topic);
     for (const group of saved.groups) this.#groups.set(group.name, group);
   }
 }
+
+type Saved = { readonly version: number; readonly topics: readonly TopicInfo[]; readonly groups: readonly GroupInfo[] };
+
+const parsed = (text: string): Partial<Saved> | undefined => {
+  try {
+    return JSON.parse(text) ?? undefined;
+  } catch {
+    return undefined;
+  }
+};
 
 const noTopic = (name: string): BrokerError =>
   new BrokerError(

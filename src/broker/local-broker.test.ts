@@ -157,7 +157,7 @@ describe("transactions", () => {
       checks++;
       return true;
     });
-    await begin(assembled, "forgotten");
+    const id = await begin(assembled, "forgotten");
     const request = { group: "g", topic: "TRANS_CHECK_MAX_TIME_TOPIC", filter: { tags: new Set<string>() } };
     const taken = await assembled.broker.receive(
       { ...request, max: 1, invisibleMs: 60_000, waitMs: 4_000 },
@@ -165,6 +165,7 @@ describe("transactions", () => {
     );
     expect(taken[0]?.message.body.toString("latin1")).toContain("forgotten");
     expect(checks).toBe(15);
+    await expect(assembled.broker.endTransaction(id, "commit")).rejects.toEqual(refused(code.internalServerError));
     expect(await assembled.consume("t")).toEqual([]);
   });
 
@@ -210,5 +211,81 @@ describe("dead letters", () => {
     expect(dead?.message).toMatchObject({ messageId: "MY-ID", topic: "%DLQ%g" });
     expect(dead?.message.systemProperties.toString("latin1")).toContain("MY-ID");
     expect(await assembled.receive("%DLQ%g", { group: "undertaker" })).toEqual([]);
+  });
+
+  it("are kept for groups of every name", async () => {
+    const assembled = await start();
+    const { broker } = assembled;
+    const group = "g".repeat(235);
+    expect(() => broker.group(`${group}g`)).toThrow(refused(code.illegalConsumerGroup));
+    await broker.createGroup({ name: group, attemptsMax: 1, orderly: false });
+    await broker.send([messageTo("t", "hopeless")]);
+    const [taken] = await assembled.receive("t", { group });
+    await broker.forwardToDeadLetters(group, "t", taken!.handle);
+    expect(await assembled.consume(`%DLQ%${group}`, { group: "undertaker" })).toEqual(["hopeless"]);
+  });
+});
+
+describe("a topic that is deleted", () => {
+  it("and used again at once gives those who wait everything that is new", async () => {
+    const assembled = await start();
+    const { broker } = assembled;
+    await broker.createTopic({ name: "t", type: "NORMAL", queues: 1 });
+    for (const body of ["a", "b", "c"]) await broker.send([messageTo("t", body)]);
+    expect(await assembled.consume("t")).toEqual(["a", "b", "c"]);
+    // As clients do: whoever is answered asks again.
+    const seen: string[] = [];
+    let done = false;
+    const consumer = (async () => {
+      while (!done) {
+        seen.push(...(await assembled.consume("t", { waitMs: 50 })));
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+    })();
+    await broker.deleteTopic("t");
+    for (const body of ["d", "e", "f"]) await broker.send([messageTo("t", body)]);
+    for (let i = 0; i < 100 && seen.length < 3; i++) await new Promise((resolve) => setTimeout(resolve, 5));
+    done = true;
+    await consumer;
+    expect(seen.toSorted()).toEqual(["d", "e", "f"]);
+  });
+});
+
+describe("a topic that cannot be deleted, because the disk is full", () => {
+  it("stays as it is, with what its groups have done", async () => {
+    const files = memoryFiles();
+    let full = false;
+    const open = files.open.bind(files);
+    files.open = (path, missing) => {
+      const file = open(path, missing);
+      const write = file?.write.bind(file);
+      if (file !== undefined && write !== undefined && path.startsWith("commitlog/")) {
+        file.write = async (bytes, position) => {
+          if (full) throw Object.assign(new Error("ENOSPC"), { code: "ENOSPC" });
+          await write(bytes, position);
+        };
+      }
+      return file;
+    };
+    const assembled = await start({ files });
+    const { broker } = assembled;
+    await broker.createTopic({ name: "t", type: "FIFO", queues: 1 });
+    for (const body of ["a", "b"]) await broker.send([messageTo("t", body, { messageGroup: "m" })]);
+    expect(await assembled.consume("t")).toEqual(["a"]);
+    full = true;
+    await expect(broker.deleteTopic("t")).rejects.toEqual(refused(code.internalServerError));
+    full = false;
+    expect(broker.topic("t").type).toBe("FIFO");
+    expect(await assembled.consume("t")).toEqual(["b"]);
+    await broker.deleteTopic("t");
+    await expect(broker.deleteTopic("t")).rejects.toEqual(refused(code.topicNotFound));
+    expect(await assembled.consume("t")).toEqual([]);
+  });
+});
+
+describe("a group that is deleted", () => {
+  it("is not the broker's own", async () => {
+    const { broker } = await start();
+    await expect(broker.deleteGroup("CID_RMQ_SYS_TRANS")).rejects.toEqual(refused(code.illegalConsumerGroup));
   });
 });

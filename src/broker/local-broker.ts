@@ -11,7 +11,15 @@ import { withDeadLetterOrigin } from "./dead-letter.ts";
 import type { DelayRoom } from "./delay-room.port.ts";
 import type { Delivery, DeliveryRules, Progress, ReceiveRequest } from "./delivery/deliveries.port.ts";
 import type { PopDeliveries } from "./delivery/pop-deliveries.ts";
-import { checkGroupName, checkTopicName, discardedTopic, halfTopic, transactionGroup } from "./names.ts";
+import { javaHash } from "./java-hash.ts";
+import {
+  checkGroupName,
+  checkTopicName,
+  deadLetterTopic,
+  discardedTopic,
+  halfTopic,
+  transactionGroup,
+} from "./names.ts";
 import { readRecallHandle, recallHandle } from "./recall-handle.ts";
 import type { CommitLogStore } from "./storage/commit-log-store.ts";
 import { checksMax, Transactions } from "./transactions.ts";
@@ -34,7 +42,8 @@ export type LocalBrokerOptions = {
 
 /** RocketMQ's proxy allows a day by default and brokers three; our store has no such limit, and a year is a typing error. */
 const delayMsMax = 365 * 86_400_000;
-const retentionEveryMs = 10_000;
+/** What comes in between lies above the bound; in memory that is memory. */
+const retentionEveryMs = 1_000;
 
 export class LocalBroker implements Broker {
   readonly #options: LocalBrokerOptions;
@@ -45,6 +54,8 @@ export class LocalBroker implements Broker {
   readonly #retention: Loop;
   /** Round robin by topic. */
   readonly #turns = new Map<string, number>();
+  /** Topics that are being deleted. Who wants one of that name waits, or would get what is on its way out. */
+  readonly #deletions = new Map<string, Promise<void>>();
 
   private constructor(options: LocalBrokerOptions) {
     this.#options = options;
@@ -92,11 +103,16 @@ export class LocalBroker implements Broker {
 
   /** What is under way is finished first. */
   async stop(): Promise<void> {
-    await this.#delay.close();
-    await this.#transactions.stop();
-    await this.#retention.stop();
-    await this.#deliveries.close();
-    await this.#catalog.saved();
+    try {
+      await this.#delay.close();
+    } finally {
+      await this.#transactions.stop();
+      await this.#retention.stop();
+      await this.#deliveries.close();
+      await this.#catalog.saved().catch((error: unknown) => {
+        this.#options.log.warn({ err: error }, "the catalog could not be written: topics made by use will be MIXED");
+      });
+    }
   }
 
   topic(name: string): TopicInfo {
@@ -112,6 +128,7 @@ export class LocalBroker implements Broker {
     if (first === undefined) throw new BrokerError(code.messageCorrupted, "there is no message in the request");
     const { type } = first;
     checkTopicName(first.topic);
+    if (this.#deletions.has(first.topic)) await this.#deletions.get(first.topic);
     const topic = this.#catalog.topic(first.topic);
     for (const message of messages) assertType(message, topic);
     if (messages.length > 1 && (type === "DELAY" || type === "TRANSACTION")) {
@@ -129,6 +146,7 @@ export class LocalBroker implements Broker {
   async receive(request: ReceiveRequest, signal: AbortSignal): Promise<readonly Delivery[]> {
     if (request.topic !== discardedTopic) checkTopicName(request.topic);
     checkGroupName(request.group);
+    if (this.#deletions.has(request.topic)) await this.#deletions.get(request.topic);
     this.#catalog.topic(request.topic);
     this.#catalog.group(request.group);
     return this.#deliveries.receive(request, signal);
@@ -172,8 +190,9 @@ export class LocalBroker implements Broker {
     );
   }
 
-  createTopic(topic: TopicInfo): Promise<void> {
-    return this.#catalog.createTopic(topic);
+  async createTopic(topic: TopicInfo): Promise<void> {
+    await this.#deletions.get(topic.name);
+    await this.#catalog.createTopic(topic);
   }
 
   createGroup(group: GroupInfo): Promise<void> {
@@ -181,10 +200,25 @@ export class LocalBroker implements Broker {
   }
 
   async deleteTopic(name: string): Promise<void> {
-    await this.#catalog.deleteTopic(name);
+    await this.#deletions.get(name);
+    this.#catalog.mustKnow(name);
+    const deletion = this.#delete(name).finally(() => this.#deletions.delete(name));
+    this.#deletions.set(
+      name,
+      deletion.catch(() => {}),
+    );
+    await deletion;
+  }
+
+  /**
+   * The messages first: when that is refused (a full disk) nothing has happened. One of the same name begins at offset 0
+   * again, and so does every group then; a start after a crash in between sees that the groups are too far.
+   */
+  async #delete(name: string): Promise<void> {
     await this.#options.store.deleteTopic(name);
-    // One of the same name begins at offset 0 again.
     await this.#deliveries.forgetTopic(name);
+    this.#turns.delete(name);
+    await this.#catalog.deleteTopic(name);
   }
 
   async deleteGroup(name: string): Promise<void> {
@@ -224,15 +258,17 @@ export class LocalBroker implements Broker {
   }
 
   /** To its topic as it is, whatever it waited for before. */
-  #deliver(message: BrokerMessage): Promise<number> {
+  async #deliver(message: BrokerMessage): Promise<number> {
+    if (this.#deletions.has(message.topic)) await this.#deletions.get(message.topic);
     // The topic may have been deleted meanwhile; what was accepted is not thrown away.
     if (!this.#catalog.has(message.topic)) this.#catalog.adopt(message.topic, 1);
     const topic = this.#catalog.topic(message.topic);
     return this.#options.store.append(topic.name, this.#queueFor(topic, message), [message]);
   }
 
-  async #bury(group: string, message: BrokerMessage): Promise<void> {
+  async #bury(group: string, message: StoredMessage): Promise<void> {
     if (group === transactionGroup) {
+      if (!this.#transactions.giveUp(message)) return;
       this.#options.log.warn(
         { messageId: message.messageId, checks: checksMax },
         `nobody could tell the end of a transaction; its message is kept in the topic ${discardedTopic}`,
@@ -240,18 +276,19 @@ export class LocalBroker implements Broker {
       await this.#options.store.append(discardedTopic, 0, [{ ...message, topic: discardedTopic }]);
       return;
     }
+    await this.#deletions.get(deadLetterTopic(group));
     const { name } = this.#catalog.deadLetters(group);
     await this.#options.store.append(name, 0, [withDeadLetterOrigin(message, name)]);
     const attempts = this.#catalog.attemptsMax(group) ?? attemptsMaxDefault;
     this.#options.log.warn(
       { group, topic: message.topic, messageId: message.messageId, attempts },
-      `a message was not acknowledged in time so often that it is now in the topic ${name}`,
+      `nobody acknowledged a message and its attempts are used up; it is now in the topic ${name}`,
     );
   }
 
   #queueFor({ name, queues }: TopicInfo, { messageGroup }: BrokerMessage): number {
     if (queues === 1) return 0;
-    if (messageGroup !== undefined) return groupHash(messageGroup) % queues;
+    if (messageGroup !== undefined) return (javaHash(messageGroup) >>> 0) % queues;
     const turn = (this.#turns.get(name) ?? 0) % queues;
     this.#turns.set(name, turn + 1);
     return turn;
@@ -263,12 +300,6 @@ const outdated = (): BrokerError =>
     code.invalidReceiptHandle,
     "the receipt handle is not valid (any more): its invisible time is over, it was used, or it is another group's",
   );
-
-const groupHash = (group: string): number => {
-  let hash = 0;
-  for (let i = 0; i < group.length; i++) hash = (Math.imul(hash, 31) + group.charCodeAt(i)) | 0;
-  return hash >>> 0;
-};
 
 const assertType = ({ type }: BrokerMessage, topic: TopicInfo): void => {
   if (topic.type === "MIXED" || topic.type === type) return;

@@ -1,3 +1,5 @@
+import { brokerName } from "./names.ts";
+
 /**
  * A recall handle, in RocketMQ's form with one field more: base64url of "v1 topic broker timestamp messageId name".
  * `name` is what the delay room knows the message by.
@@ -8,8 +10,6 @@ export type RecallHandle = {
   readonly messageId: string;
   readonly name: string;
 };
-
-export const brokerName = "escapement";
 
 export const recallHandle = ({ topic, deliverAtMs, messageId, name }: RecallHandle): string =>
   Buffer.from(`v1 ${topic} ${brokerName} ${deliverAtMs} ${messageId} ${name}`).toString("base64url");

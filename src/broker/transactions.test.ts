@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { silentLog } from "../runtime/log.ts";
 import type { BrokerMessage } from "./broker-message.ts";
 import type { Deliveries, Delivery } from "./delivery/deliveries.port.ts";
@@ -8,6 +8,10 @@ import { Transactions } from "./transactions.ts";
 /** Half messages that a test lets come again when it likes, as if their time had passed. */
 class HalfTopic {
   readonly acknowledged: string[] = [];
+  /** Acknowledgements that fail from now on. */
+  refusals = 0;
+  /** Nothing is received. */
+  held = false;
   readonly #stored: BrokerMessage[] = [];
   readonly #attempts: number[] = [];
   #waiting: (() => void) | undefined;
@@ -21,6 +25,7 @@ class HalfTopic {
           signal.addEventListener("abort", () => resolve(), { once: true });
         });
       }
+      if (this.held) return [];
       return this.#due.splice(0).map((i): Delivery => {
         const attempt = (this.#attempts[i] ?? 0) + 1;
         this.#attempts[i] = attempt;
@@ -29,6 +34,10 @@ class HalfTopic {
       });
     },
     acknowledge: async (_group: string, _topic: string, handles: readonly string[]) => {
+      if (this.refusals > 0) {
+        this.refusals--;
+        throw new Error("the disk is full");
+      }
       this.acknowledged.push(...handles);
       return handles.map(() => "ok" as const);
     },
@@ -112,4 +121,27 @@ describe("the end of a transaction", () => {
     await transactions.end(transactionId, "commit");
     expect(half.acknowledged).toEqual(["0#2"]);
   });
+
+  it("that cannot be noted when it comes back is noted the next time; nothing else happens", async () => {
+    const { half, asked, transactions } = start(async () => 0);
+    const { transactionId } = await transactions.begin(messageTo("t", "x"));
+    await transactions.end(transactionId, "commit");
+    half.refusals = 1;
+    await half.comesAgain(0);
+    await vi.waitFor(() => expect(half.refusals).toBe(0)); // a rejection that nobody hears would end the process
+    await half.comesAgain(0);
+    await vi.waitFor(() => expect(half.acknowledged).toEqual(["0#1", "0#3"]));
+    expect(asked).toEqual([]);
+  });
+});
+
+it("whoever begins a transaction while the broker stops is told so, and not left waiting", async () => {
+  const { half, transactions } = start(async () => 0);
+  half.held = true;
+  const beginning = transactions.begin(messageTo("t", "x"));
+  await new Promise((resolve) => setImmediate(resolve));
+  const refused = expect(beginning).rejects.toThrow("stopping");
+  await transactions.stop();
+  await refused;
+  await expect(transactions.begin(messageTo("t", "y"))).rejects.toThrow("stopping");
 });

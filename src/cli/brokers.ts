@@ -8,9 +8,10 @@ import type { GlobalFlags } from "./session.ts";
 export type BrokerFlags = { readonly broker?: string };
 
 export const brokerOption = (): Option =>
-  new Option("--broker <host:port>", "the broker's own port, 10911 by default; several with commas").env(
-    "ROCKETMQ_ADMIN",
-  );
+  new Option(
+    "--broker <host:port>",
+    "where the broker itself listens, for most port 10911, for the embedded one 8081; several with commas",
+  ).env("ROCKETMQ_ADMIN");
 
 /** Does the same at every broker in turn; answers with their addresses. */
 export const atEachBroker = async (

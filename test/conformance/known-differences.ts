@@ -17,19 +17,11 @@ export const knownDifferences: readonly KnownDifference[] = [
   },
   {
     behaviour: "ack-twice",
-    fact: "acknowledged again",
-    target: embedded,
-    clients: ["node", "java", "python"],
-    saw: "error 40013",
-    why: "Here a handle is forgotten when it is used, and the second use is told that it had no effect; RocketMQ cannot know and says OK. The Go client does not look at the answer.",
-  },
-  {
-    behaviour: "ack-twice",
     fact: "change after an acknowledgement",
     target: embedded,
     clients: "all",
     saw: "error 40013",
-    why: "For the same reason. RocketMQ takes the change and brings the acknowledged message back.",
+    why: "RocketMQ takes the change and brings the acknowledged message back.",
   },
   {
     behaviour: "ack-twice",

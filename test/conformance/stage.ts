@@ -253,10 +253,16 @@ export const outcomeOf = async (act: () => Promise<unknown>): Promise<string> =>
     await act();
     return "ok";
   } catch (error) {
-    if (error instanceof NotOffered) throw error;
+    if (error instanceof NotOffered || isLate(error)) throw error;
     return refusalText(error);
   }
 };
+
+/** A time limit of the client's own is no answer to what was asked; it says that the machine is busy. */
+const isLate = (error: unknown): boolean =>
+  error instanceof ClientRefusal &&
+  (error.code === -4 ||
+    (error.code === 0 && /timeout|timed out|deadline|cancell?ed|cancellation/i.test(error.message)));
 
 export const refusalText = (error: unknown): string => {
   if (error instanceof NoAnswer) return "no answer";

@@ -84,8 +84,13 @@ export const createLocalSession = (messaging: LocalMessaging, { timers }: { read
 
     async serverStream({ request, timeoutMs, signal, onData }) {
       if (closing.signal.aborted || signal.aborted) return closedFailure;
-      const either = AbortSignal.any([closing.signal, signal]);
-      const reply = await bounded(messaging.receive(request, caller(timeoutMs), either, onData), timeoutMs);
+      const left = new AbortController();
+      const leave = () => left.abort();
+      for (const each of [closing.signal, signal]) each.addEventListener("abort", leave, { once: true });
+      const reply = await bounded(messaging.receive(request, caller(timeoutMs), left.signal, onData), timeoutMs);
+      for (const each of [closing.signal, signal]) each.removeEventListener("abort", leave);
+      // Also when its time is over: a poll that stays behind would take messages for nobody.
+      leave();
       if (!reply.ok) return reply.failure;
       return signal.aborted ? closedFailure : undefined;
     },

@@ -131,7 +131,7 @@ export class Call {
 
 export type Wake = { readonly id: Uint8Array; readonly lane: number; readonly dueMs: EpochMs };
 
-export const damagedReason: DeadReason = {
+const damagedReason: DeadReason = {
   code: "record_damaged",
   detail: "What is in the store's file is not what was written; the message cannot be sent. Look at the disk.",
 };

@@ -93,7 +93,7 @@ const migrations: readonly string[] = [
   `,
 ];
 
-export const schemaVersion = migrations.length;
+const schemaVersion = migrations.length;
 
 /** The version of the file's tables; 0 for a file that has none. A newer one than this program knows is refused. */
 export const versionOf = (db: DatabaseSync, path: string): number => {
@@ -101,7 +101,7 @@ export const versionOf = (db: DatabaseSync, path: string): number => {
   if (found <= schemaVersion) return found;
   throw new EscapementError(
     "store_refusing",
-    `${path} was written by a newer program (version ${found} of its tables, this one knows ${schemaVersion}): start that program, or set DATA_DIR to another folder.`,
+    `${path} was written by a newer program (version ${found} of its tables, this one knows ${schemaVersion}): start that program, or use another folder (DATA_DIR, --data).`,
   );
 };
 

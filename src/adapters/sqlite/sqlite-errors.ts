@@ -57,7 +57,7 @@ const notWritable: Refusal = {
 };
 const inUse: Refusal = {
   code: "store_refusing",
-  sentence: "is open in another process: stop that one, or set DATA_DIR to another folder.",
+  sentence: "is open in another process: stop that one, or use another folder (DATA_DIR, --data).",
 };
 const damaged: Refusal = {
   code: "store_refusing",

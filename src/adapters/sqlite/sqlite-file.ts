@@ -35,7 +35,7 @@ export type SqliteFile = {
   readonly close: () => void;
 };
 
-export const databaseName = "escapement.db";
+const databaseName = "escapement.db";
 
 /** Throws `store_refusing` (in use, not writable, damaged, newer) with a sentence that says what to change. */
 export const openSqliteFile = ({
@@ -119,7 +119,7 @@ const assertWritable = (folder: string, path: string): void => {
 };
 
 const notUsable = (what: string): EscapementError =>
-  new EscapementError("store_refusing", `${what}: set DATA_DIR to a folder that this user may write to.`);
+  new EscapementError("store_refusing", `${what}: use a folder that this user may write to (DATA_DIR, --data).`);
 
 const codeOf = (error: unknown): string =>
   error instanceof Error && "code" in error ? String(error.code) : "an unknown error";

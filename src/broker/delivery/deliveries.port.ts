@@ -1,4 +1,4 @@
-import type { BrokerMessage, StoredMessage } from "../broker-message.ts";
+import type { StoredMessage } from "../broker-message.ts";
 
 /** Who gets what, and until when: pop, acknowledge, change invisibility, attempts, dead letters. */
 export interface Deliveries {
@@ -8,7 +8,10 @@ export interface Deliveries {
    * When `signal` aborts (the client is gone), what was taken but not returned is put back without counting an attempt.
    */
   receive(request: ReceiveRequest, signal: AbortSignal): Promise<readonly Delivery[]>;
-  /** One result per handle, once they are durable. A handle that is outdated (invisibility over, changed since) is `invalid`. */
+  /**
+   * One result per handle, once they are durable. A handle that is outdated (invisibility over, changed since) is
+   * `invalid`, unless the message is done with anyway.
+   */
   acknowledge(group: string, topic: string, handles: readonly string[]): Promise<readonly ("ok" | "invalid")[]>;
   /** @returns the new handle (the old one is worth nothing any more), or undefined when the handle is invalid. */
   changeInvisible(group: string, topic: string, handle: string, invisibleMs: number): Promise<string | undefined>;
@@ -63,5 +66,5 @@ export interface DeliveryRules {
   /** Deliveries of one message before it is a dead letter. RocketMQ's default is 17: one, and 16 retries. */
   attemptsMax(group: string): number;
   /** Stores a copy in the group's dead-letter topic; the original is done with when this resolves. */
-  bury(group: string, message: BrokerMessage): Promise<void>;
+  bury(group: string, message: StoredMessage): Promise<void>;
 }

@@ -89,6 +89,21 @@ describe("waiting", () => {
     expect(stage.time.pending).toBe(0);
   });
 
+  it("is refused while messages cannot be read, and whoever asks then gets them", async () => {
+    await stage.send("before");
+    const waiting = stage.poll();
+    expect(await waiting).toHaveLength(1);
+    const refused = [stage.poll(), stage.poll()];
+    stage.store.failure = Object.assign(new Error("EIO: i/o error, read '/a/secret/path'"), { code: "EIO" });
+    // The send itself went well.
+    expect(await stage.send("m")).toBe(1);
+    for (const poll of refused) await expect(poll).rejects.toThrow("messages cannot be read (EIO)");
+    await expect(stage.pop()).rejects.toThrow("cannot be read");
+    stage.store.failure = undefined;
+    expect(await stage.ids()).toEqual(["m"]);
+    expect(stage.logged.filter(({ text }) => text.includes("cannot be read"))).toHaveLength(2);
+  });
+
   it("for a topic that has just been deleted is quiet", async () => {
     await stage.send("m");
     await stage.pop({ invisibleMs: 1_000 });

@@ -1,9 +1,12 @@
+import { code } from "../../protocol/messaging-service.ts";
+import type { Log } from "../../runtime/log.ts";
 import type { Timers } from "../../runtime/timers.ts";
+import { BrokerError } from "../broker-error.ts";
 import type { Agenda, Appointment } from "./agenda.ts";
 import type { Delivery, ReceiveRequest } from "./deliveries.port.ts";
 import type { ProgressJournal } from "./progress-journal.ts";
 import type { Subscription } from "./subscription.ts";
-import type { Exhausted } from "./turn.ts";
+import type { Exhausted, Taken } from "./turn.ts";
 
 /**
  * Those who wait for messages of one topic on behalf of one group: first come, first served. `serve` is called whenever
@@ -16,11 +19,12 @@ export type PollLineOptions = {
   readonly agenda: Agenda;
   readonly timers: Timers;
   readonly onExhausted: (exhausted: Exhausted) => void;
+  readonly log: Log;
 };
 
 type Poll = Appointment & {
   readonly request: ReceiveRequest;
-  readonly answer: (deliveries: readonly Delivery[]) => void;
+  readonly answer: (deliveries: readonly Delivery[] | Promise<never>) => void;
   isOver: boolean;
 };
 
@@ -64,10 +68,12 @@ export class PollLine {
 
   /** Gives what there is to those who wait. */
   serve(): void {
-    const { subscription, journal, timers, agenda, onExhausted } = this.#options;
+    const { journal, timers, agenda, onExhausted } = this.#options;
     if (this.#isLooking || journal.problem !== undefined) return;
     for (const poll of this.#polls) {
-      const { deliveries, exhausted, more } = subscription.take(poll.request, journal.now());
+      const taken = this.#take(poll);
+      if (taken === undefined) return;
+      const { deliveries, exhausted, more } = taken;
       for (const one of exhausted) onExhausted(one);
       if (more) {
         this.#isLooking = true;
@@ -78,7 +84,22 @@ export class PollLine {
       if (deliveries.length === 0) break;
       this.#finish(poll, deliveries);
     }
-    if (this.#polls.size > 0) agenda.set(this.#wake, subscription.nextReadyMs);
+    if (this.#polls.size > 0) agenda.set(this.#wake, this.subscription.nextReadyMs);
+  }
+
+  /** Undefined when the disk cannot be read; who waits is told, and may ask again. */
+  #take({ request }: Poll): Taken | undefined {
+    const { journal, log } = this.#options;
+    const { group, topic } = this.subscription;
+    try {
+      return this.subscription.take(request, journal.now());
+    } catch (error) {
+      log.error({ group, topic, err: error }, "messages cannot be read, receive calls are refused");
+      const reason = (error as NodeJS.ErrnoException).code ?? "unknown reason";
+      const refusal = new BrokerError(code.internalServerError, `messages cannot be read (${reason}); try again`);
+      for (const poll of this.#polls) this.#finish(poll, Promise.reject(refusal));
+      return undefined;
+    }
   }
 
   /** Nobody waits any more. */
@@ -98,7 +119,7 @@ export class PollLine {
     else this.#finish(poll, []);
   }
 
-  #finish(poll: Poll, deliveries: readonly Delivery[]): void {
+  #finish(poll: Poll, deliveries: readonly Delivery[] | Promise<never>): void {
     if (!this.#polls.delete(poll)) return;
     const { agenda } = this.#options;
     agenda.set(poll, Infinity);

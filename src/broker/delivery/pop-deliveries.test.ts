@@ -124,7 +124,7 @@ describe("acknowledging", () => {
     expect(stage.journal.appends - before).toBe(1);
   });
 
-  it("takes no outdated handle: invisibility over, delivered again, changed, acknowledged", async () => {
+  it("takes no outdated handle: invisibility over, delivered again, changed", async () => {
     await stage.send("m");
     const first = await stage.pop();
     await stage.time.pass(10_000);
@@ -135,7 +135,19 @@ describe("acknowledging", () => {
     expect(await stage.ack(second)).toEqual(["invalid"]);
     const changed = [{ ...second[0]!, handle: handle! }];
     expect(await stage.ack(changed)).toEqual(["ok"]);
-    expect(await stage.ack(changed)).toEqual(["invalid"]);
+  });
+
+  it("takes a second acknowledgement of the same message, whose first answer may have been lost", async () => {
+    await stage.send("m");
+    const first = await stage.pop();
+    await stage.time.pass(10_000);
+    const second = await stage.pop();
+    expect(await stage.ack(second)).toEqual(["ok"]);
+    expect(await stage.ack(second)).toEqual(["ok"]);
+    expect(await stage.ack(first)).toEqual(["ok"]);
+    expect(await stage.deliveries.changeInvisible("g", "t", second[0]!.handle, 0)).toBeUndefined();
+    await stage.time.pass(60_000);
+    expect(await stage.pop()).toEqual([]);
   });
 
   it("takes no handle of another group, topic or message, and none made up", async () => {
@@ -327,5 +339,22 @@ describe("a topic or a group that is deleted", () => {
     stage.start();
     expect(stage.deliveries.consumedUpTo("t", 0)).toBeUndefined();
     expect(await stage.ids({ group: "h" })).toEqual(["old"]);
+  });
+
+  it("begins anew for every group also when that cannot be written at the moment", async () => {
+    for (const id of ["a", "b", "c"]) await stage.send(id);
+    await stage.pop({ max: 2 });
+    stage.journal.failure = new Error("the disk is full");
+    await stage.pop();
+    // As the broker does it: first the messages, then what groups know of them.
+    stage.store.cutTo("t", 0, 0);
+    await expect(stage.time.now(stage.deliveries.forgetTopic("t"))).rejects.toThrow("disk is full");
+    stage.journal.failure = undefined;
+    await stage.time.pass(1_000);
+    await stage.send("new");
+    expect(await stage.ids()).toEqual(["new"]);
+    stage.start();
+    await stage.time.pass(10_000);
+    expect(await stage.ids()).toEqual(["new"]);
   });
 });

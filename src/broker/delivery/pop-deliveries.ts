@@ -82,17 +82,23 @@ export class PopDeliveries implements Deliveries {
     const line = this.#line(group, topic);
     const nowMs = this.#options.clock.monotonicMs();
     const done = new Map<number, number[]>();
+    let repeated = false;
     const results = handles.map((text) => {
       const handle = readHandle(text);
       const found = line?.subscription.find(handle, nowMs);
-      if (found === undefined) return "invalid";
+      if (found === undefined) {
+        // Clients repeat an acknowledgement whose answer they did not get, and it has had its effect.
+        if (!line?.subscription.isDone(handle)) return "invalid";
+        repeated = true;
+        return "ok";
+      }
       found.queue.done(found.held.offset);
       const offsets = done.get(handle!.queueId);
       if (offsets === undefined) done.set(handle!.queueId, [found.held.offset]);
       else offsets.push(found.held.offset);
       return "ok";
     });
-    if (line === undefined || done.size === 0) return results;
+    if (line === undefined || (done.size === 0 && !repeated)) return results;
     const durable = this.#journal.durable(
       Array.from(done, ([queueId, offsets]) => ({ kind: "done", queue: { group, topic, queueId }, offsets })),
     );
@@ -181,21 +187,30 @@ export class PopDeliveries implements Deliveries {
     await this.#journal.close();
   }
 
-  /** Who waits is answered with nothing. */
+  /**
+   * Who waits is answered with nothing. What cannot be written is forgotten all the same: the messages may be gone by
+   * now, and the snapshot that follows a failure says so.
+   */
   async #forget(lines: readonly PollLine[]): Promise<void> {
-    this.#mustWork();
+    this.#mustBeOpen();
     for (const line of lines) {
       const { group, topic } = line.subscription;
       line.close();
-      this.#lines.get(topic)!.delete(group);
+      const lines = this.#lines.get(topic)!;
+      lines.delete(group);
+      if (lines.size === 0) this.#lines.delete(topic);
       this.#journal.book.forget(group, topic);
     }
     this.#journal.snapshot();
     await this.#journal.durable([]);
   }
 
-  #mustWork(): void {
+  #mustBeOpen(): void {
     if (this.#closed) throw new BrokerError(code.internalServerError, "the broker is stopping");
+  }
+
+  #mustWork(): void {
+    this.#mustBeOpen();
     if (this.#journal.problem !== undefined) throw this.#journal.problem;
   }
 
@@ -218,10 +233,6 @@ export class PopDeliveries implements Deliveries {
       line.serve();
       return;
     }
-    log.info(
-      { group, topic, queueId, offset, attempts: held.attempt },
-      "attempts are used up, message is a dead letter",
-    );
     if (this.#line(group, topic) !== line) return; // forgotten meanwhile
     queue.done(offset);
     this.#journal.note({ kind: "done", queue: { group, topic, queueId }, offsets: [offset] });
@@ -280,6 +291,7 @@ export class PopDeliveries implements Deliveries {
         journal: this.#journal,
         agenda: this.#agenda,
         timers: this.#options.timers,
+        log: this.#options.log,
         onExhausted: (exhausted) => this.#buryInTime(made, exhausted),
       });
       line = made;

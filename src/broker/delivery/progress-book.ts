@@ -25,7 +25,9 @@ export class ProgressBook {
   }
 
   forget(group: string, topic: string): void {
-    this.#topics.get(topic)?.delete(group);
+    const groups = this.#topics.get(topic);
+    groups?.delete(group);
+    if (groups?.size === 0) this.#topics.delete(topic);
   }
 
   get subscriptions(): readonly { readonly group: string; readonly topic: string }[] {

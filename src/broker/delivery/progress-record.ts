@@ -50,7 +50,7 @@ export type ProgressRecord = QueueRecord | SnapshotMark;
 const kinds = ["taken", "done", "givenBack", "changed", "snapshotBegins", "snapshotEnds"] as const;
 
 /** It cannot be read: written by a newer version, or not by us. */
-export class UnknownRecord extends Error {
+class UnknownRecord extends Error {
   override readonly name = "UnknownRecord";
 }
 

@@ -83,6 +83,13 @@ export class QueueProgress {
     return this.#held.get(offset);
   }
 
+  /** Nothing of it will come any more, as far as this group is concerned. */
+  isDone(offset: number): boolean {
+    if (offset >= this.#next || this.#held.has(offset)) return false;
+    for (const lane of this.#lanes.values()) if (lane.includes(offset)) return false;
+    return true;
+  }
+
   isBlocked(messageGroup: string): boolean {
     return this.#lanes.has(messageGroup);
   }

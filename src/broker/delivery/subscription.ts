@@ -55,6 +55,10 @@ export class Subscription {
     return held && { queue: queue!, held };
   }
 
+  isDone(handle: ReceiptHandle | undefined): boolean {
+    return (handle && this.#queues[handle.queueId]?.isDone(handle.offset)) ?? false;
+  }
+
   /** When something held is to be delivered again; -Infinity for now. */
   get nextReadyMs(): number {
     // Only of queues that a look would come to: those of a topic that is being deleted would ring without end.

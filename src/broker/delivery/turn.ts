@@ -96,17 +96,23 @@ export class Turn {
     const taken: TakenOffset[] = [];
     const skipped: SkippedOffset[] = [];
     let goOn = true;
-    while (goOn && this.#canGoOn) {
-      const entries = this.#newEntries(queue, queueId);
-      goOn = entries.length > 0;
-      for (const entry of entries) {
-        goOn = this.#canGoOn && this.#takeEntry(queue, entry, taken, skipped);
-        if (!goOn) break;
+    try {
+      while (goOn && this.#canGoOn) {
+        const entries = this.#newEntries(queue, queueId);
+        goOn = entries.length > 0;
+        for (const entry of entries) {
+          goOn = this.#canGoOn && this.#takeEntry(queue, entry, taken, skipped);
+          if (!goOn) break;
+        }
+      }
+    } finally {
+      // Also when the disk cannot be read on the way: what was changed is to be noted.
+      const { group, topic } = this.#subscription;
+      const name = { group, topic, queueId };
+      if (queue.next > from) {
+        this.#options.note({ kind: "taken", queue: name, from, next: queue.next, taken, skipped });
       }
     }
-    if (queue.next === from) return;
-    const { group, topic } = this.#subscription;
-    this.#options.note({ kind: "taken", queue: { group, topic, queueId }, from, next: queue.next, taken, skipped });
   }
 
   end(): Taken {

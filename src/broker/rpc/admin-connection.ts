@@ -26,6 +26,8 @@ const replyCode = { ok: 0, systemError: 1, notSupported: 3, topicNotExist: 17, g
 /** Questions are small; an answer may list ten thousand topics, but nobody sends that. */
 const requestBytesMax = 1024 * 1024;
 const idleMs = 60_000;
+/** Answers that nobody reads. */
+const unreadBytesMax = 16 * 1024 * 1024;
 
 type Answer = { readonly code: number; readonly remark?: string; readonly body?: object };
 
@@ -46,6 +48,7 @@ export const serveAdmin = (socket: Duplex, { broker, timers, log }: AdminParts):
       return { code: replyCode.systemError, remark: "the broker failed to do this; its log says more" };
     });
     if (request.oneway || socket.destroyed) return;
+    if (socket.writableLength > unreadBytesMax) return void socket.destroy();
     const bytes = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
     socket.write(encodeRemotingReply(code, request.opaque, remark, bytes));
   };
@@ -61,6 +64,9 @@ export const serveAdmin = (socket: Duplex, { broker, timers, log }: AdminParts):
         last = last.then(() => answer(request));
       }
       if (received.length > requestBytesMax) socket.destroy();
+      // No more questions before these are answered.
+      socket.pause();
+      void last.then(() => socket.resume());
     } catch {
       socket.destroy(); // not this protocol after all
     }

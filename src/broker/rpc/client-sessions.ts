@@ -33,10 +33,6 @@ export class ClientSessions {
     this.#clock = clock;
   }
 
-  get count(): number {
-    return this.#sessions.size;
-  }
-
   /** Any call is a sign of life. */
   seen(clientId: string): void {
     const session = this.#sessions.get(clientId);

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { createSession, type Session } from "../../adapters/rocketmq/session.ts";
 import { eventually, parts } from "../../adapters/rocketmq/testing.ts";
 import { code, method } from "../../protocol/messaging-service.ts";
+import { encodeRemoting } from "../../protocol/remoting-frame.ts";
 import { aMessage, bytes, duration, receiveRequest, sendRequest, statusOf } from "./testing/requests.ts";
 import { startTestServer } from "./testing/start.ts";
 
@@ -143,5 +144,21 @@ it("many large requests that never end are refused before they fill the memory",
   expect(new Set(statuses)).toEqual(new Set(["8"]));
   client.destroy();
   await eventually("the next one is taken", 5_000, () => server.server.connections <= 1);
+  await sendWorks();
+});
+
+it("an administrator who asks and asks and never reads is cut off", async () => {
+  for (let i = 0; i < 500; i++) await server.broker.createTopic({ name: `topic-${i}`, type: "NORMAL", queues: 4 });
+  const allTopics = encodeRemoting({ code: 21 }, 1);
+  const others = server.server.connections;
+  const before = process.memoryUsage().rss;
+  const socket = connect(port(), "127.0.0.1");
+  socket.on("error", () => {});
+  socket.pause();
+  await eventually("it is connected", 2_000, () => server.server.connections > others);
+  socket.write(Buffer.concat(Array.from({ length: 5_000 }, () => allTopics)));
+  await eventually("it is cut off", 10_000, () => server.server.connections === others);
+  expect(process.memoryUsage().rss - before).toBeLessThan(150 * 1024 * 1024);
+  socket.destroy();
   await sendWorks();
 });

@@ -45,8 +45,6 @@ export type Caller = {
 
 export type MessagingServiceOptions = {
   readonly broker: Broker;
-  /** What routes say; absent: whatever address the client itself used. */
-  readonly advertised?: Address;
   readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
@@ -97,7 +95,7 @@ export class MessagingService {
     }).start();
     broker.onCheck((message, transactionId) => {
       const ask = this.#sessions.producerOf(message.topic);
-      ask?.(recoverTransaction(message, transactionId, this.#storeHost));
+      ask?.(recoverTransaction(message, transactionId, storeHost));
       return ask !== undefined;
     });
     const unsupported = () => {
@@ -120,10 +118,6 @@ export class MessagingService {
       [method.queryOffset, unsupported],
       [method.syncLiteSubscription, unsupported],
     ]);
-  }
-
-  get clients(): number {
-    return this.#sessions.count;
   }
 
   /** True for what `unary` answers; the two streaming methods have functions of their own. */
@@ -160,7 +154,7 @@ export class MessagingService {
       write(okReply);
       for (const delivery of deliveries) {
         if (fields.autoRenew) this.#renewal.hold(clientId, fields.group, fields.topic, delivery.handle);
-        write(deliveredMessage(delivery, invisibleMs, this.#storeHost));
+        write(deliveredMessage(delivery, invisibleMs, storeHost));
       }
       write(deliveryTime(this.#options.clock.nowMs()));
     } catch (error) {
@@ -210,11 +204,6 @@ export class MessagingService {
     this.#options.broker.onCheck(() => false);
     this.#sessions.endPolls();
     await this.#housekeeping.stop();
-  }
-
-  get #storeHost(): string {
-    const { advertised } = this.#options;
-    return advertised === undefined ? "127.0.0.1" : `${advertised.host}:${advertised.port}`;
   }
 
   async #send(request: Buffer, { remoteHost }: Caller): Promise<Buffer> {
@@ -286,12 +275,12 @@ export class MessagingService {
 
   #route(request: Buffer, caller: Caller): Buffer {
     const { topic, address } = readRouteRequest(request, 2);
-    return routeReply(this.#options.broker.topic(topic), this.#addressFor(caller, address));
+    return routeReply(this.#options.broker.topic(topic), addressFor(caller, address));
   }
 
   #assignment(request: Buffer, caller: Caller): Buffer {
     const { topic, address } = readRouteRequest(request, 3);
-    return assignmentReply(this.#options.broker.topic(topic), this.#addressFor(caller, address));
+    return assignmentReply(this.#options.broker.topic(topic), addressFor(caller, address));
   }
 
   /** Whose settings are not known (any more) is told so: the Go client, and ours, send them again then. */
@@ -307,18 +296,6 @@ export class MessagingService {
     return okReply;
   }
 
-  /**
-   * The address that the client reached us by. What it says in `:authority` is that for most; the Java client has a
-   * fixed word there and says it in the request, where others may say something made up.
-   */
-  #addressFor({ authority, local }: Caller, said: Address | undefined): Address {
-    const { advertised } = this.#options;
-    if (advertised !== undefined) return advertised;
-    const parsed = authority === undefined ? undefined : parseAuthority(authority);
-    if (parsed !== undefined) return parsed;
-    return said !== undefined && said.host !== "" && isPort(said.port) ? said : local;
-  }
-
   #refusal(error: unknown, name: string): Buffer {
     if (error instanceof BrokerError) return refusal(error.status, error.message);
     if (error instanceof RangeError) {
@@ -328,6 +305,19 @@ export class MessagingService {
     return refusal(code.internalError, "the broker failed to do this; its log says more");
   }
 }
+
+/** The broker knows no address of its own, and consumers have no use for it. */
+const storeHost = "127.0.0.1";
+
+/**
+ * The address that the client reached us by. What it says in `:authority` is that for most; the Java client has a fixed
+ * word there and says it in the request, where others may say something made up.
+ */
+const addressFor = ({ authority, local }: Caller, said: Address | undefined): Address => {
+  const parsed = authority === undefined ? undefined : parseAuthority(authority);
+  if (parsed !== undefined) return parsed;
+  return said !== undefined && said.host !== "" && isPort(said.port) ? said : local;
+};
 
 const noMessages = refusal(code.messageNotFound, "no new message");
 

@@ -1,6 +1,7 @@
 import { code } from "../../protocol/messaging-service.ts";
 import { createProtobufWriter, type ProtobufWriter } from "../../protocol/protobuf.ts";
 import type { SendReceipt, TopicInfo, TopicType } from "../broker.port.ts";
+import { brokerName } from "../names.ts";
 import type { AckEntry, Address } from "./requests.ts";
 
 /** Writes the replies of the service. Every one of them begins with a status in field 1, and a refusal is only that. */
@@ -26,7 +27,6 @@ export const refusal = (statusCode: number, text: string): Buffer => reply(statu
 export const okReply = reply(code.ok, "OK");
 
 const readWrite = 4;
-const brokerName = "escapement";
 const ipV4 = 1;
 const ipV6 = 2;
 const domainName = 3;

@@ -98,17 +98,6 @@ describe("the message store", () => {
     expect(store.read(entries[0]!)).toMatchObject({ tag: "TagA", queueId: 0, queueOffset: 0, storedAtMs: 1_000 });
   });
 
-  it("finds the first message stored at or after a time", async () => {
-    let nowMs = 1_000;
-    const files = memoryFiles();
-    const store = await openStore({ files, clock: { nowMs: () => epochMs(nowMs), monotonicMs: () => 0 } });
-    for (; nowMs <= 3_000; nowMs += 100) await send(store, "orders", 0, `at ${nowMs}`);
-    expect([0, 1_000, 1_001, 2_000, 2_950, 3_000, 3_001].map((timeMs) => store.offsetAt("orders", 0, timeMs))).toEqual([
-      0, 0, 1, 10, 20, 20, 21,
-    ]);
-    expect(store.offsetAt("nothing", 0, 0)).toBe(0);
-  });
-
   it("makes a consume queue anew when its file is missing, short or damaged anywhere", async () => {
     const files = memoryFiles();
     const store = await openStore({ files });

@@ -154,17 +154,6 @@ export class CommitLogStore implements MessageStore {
     return undefined;
   }
 
-  /** When the clock was set back meanwhile, some offset that was stored near that time. */
-  offsetAt(topic: string, queueId: number, timeMs: number): number {
-    const queue = this.#queues.get(topic, queueId);
-    if (queue === undefined) return 0;
-    return queue.search((entry) => {
-      const record = entry.bytes === 0 ? undefined : this.#commitLog.read(entry.position, entry.bytes);
-      // One that cannot be read counts as old: whoever asks for a time wants the messages after it.
-      return record !== undefined && storedAtMsOf(record) >= timeMs;
-    });
-  }
-
   /** Every topic that has messages, or had some that retention removed, with its number of queues. */
   topics(): ReadonlyMap<string, number> {
     const topics = new Map<string, number>();

@@ -2,7 +2,7 @@ import type { BrokerMessage, MessageType, StoredMessage } from "../broker-messag
 
 /**
  * A record of the commit log: a message, or the news that a topic was deleted, so that who reads the log from its
- * beginning does not bring back what was in it. Thirty-two bytes of numbers, then texts, properties and body as they
+ * beginning does not bring back what was in it. Thirty-eight bytes of numbers, then texts, properties and body as they
  * are; reading makes views and parses nothing. Fields:
  *
  *     0  u8   0 message, 1 topic deleted          20  u16  length of the tag, noText for none

@@ -1,4 +1,5 @@
 import type { BrokerMessage, StoredMessage } from "../broker-message.ts";
+import { javaHash } from "../java-hash.ts";
 
 /**
  * The messages of all topics: one commit log, and per topic and queue a list of 20-byte entries that point into it.
@@ -17,8 +18,6 @@ export interface MessageStore {
   entries(topic: string, queueId: number, fromOffset: number, max: number): readonly QueueEntry[];
   /** Undefined when retention removed it, or when it is damaged (which is logged); others stay readable. */
   read(entry: QueueEntry): StoredMessage | undefined;
-  /** The first offset stored at or after a time; `next` when there is none. */
-  offsetAt(topic: string, queueId: number, timeMs: number): number;
   /** Called once messages can be read. One listener: the deliveries. */
   onAppended(listener: (topic: string, queueId: number) => void): void;
 }
@@ -32,11 +31,7 @@ export type QueueEntry = {
 };
 
 /**
- * The hash of a tag as RocketMQ's consume queues hold it: Java's `String.hashCode`, 0 for no tag. Two tags may share
- * one, so that a filter looks at the tag itself at the end.
+ * The hash of a tag as RocketMQ's consume queues hold it; 0 for no tag. Two tags may share one, so that a filter looks
+ * at the tag itself at the end.
  */
-export const tagHash = (tag: string | undefined): number => {
-  let hash = 0;
-  for (let i = 0; i < (tag?.length ?? 0); i++) hash = (Math.imul(hash, 31) + tag!.charCodeAt(i)) | 0;
-  return hash;
-};
+export const tagHash = (tag: string | undefined): number => (tag === undefined ? 0 : javaHash(tag));

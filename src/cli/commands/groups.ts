@@ -28,7 +28,7 @@ export const addGroups = (program: Command, output: Output): void => {
       16,
     )
     .addOption(brokerOption())
-    .addHelpText("after", "\nExample:\n  escapement groups create billing --broker 127.0.0.1:10911")
+    .addHelpText("after", "\nExample:\n  escapement groups create billing --broker 127.0.0.1:8081")
     .action(async (name: string, flags: CreateFlags, command: Command) => {
       const { json } = command.optsWithGlobals<GlobalFlags>();
       const brokers = await atEachBroker(flags, command, (admin) =>

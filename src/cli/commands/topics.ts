@@ -33,16 +33,19 @@ export const addTopics = (program: Command, output: Output): void => {
       "after",
       `
 Examples:
-  escapement topics create orders --broker 127.0.0.1:10911
+  escapement topics create orders --broker 127.0.0.1:8081    at npm start or escapement broker
   ROCKETMQ_ADMIN=10.0.0.5:10911,10.0.0.6:10911 escapement topics create steps --type FIFO --queues 16`,
     )
     .action(async (name: string, flags: CreateFlags, command: Command) => {
       const { json } = command.optsWithGlobals<GlobalFlags>();
-      const brokers = await atEachBroker(flags, command, (admin) =>
-        admin.createTopic({ name, type: flags.type, queues: flags.queues }),
-      );
-      const topic = { name, type: flags.type, queues: flags.queues, brokers };
+      let { queues } = flags;
+      const brokers = await atEachBroker(flags, command, async (admin) => {
+        await admin.createTopic({ name, type: flags.type, queues: flags.queues });
+        // The embedded broker takes none away: fewer would hide messages.
+        queues = Math.max(queues, (await admin.topic(name))?.queues ?? 0);
+      });
+      const topic = { name, type: flags.type, queues, brokers };
       if (json) output.printJson(topic);
-      else output.print(`${printable(name)} is there: ${flags.type}, ${flags.queues} queues, at ${brokers.join(", ")}`);
+      else output.print(`${printable(name)} is there: ${flags.type}, ${queues} queues, at ${brokers.join(", ")}`);
     });
 };

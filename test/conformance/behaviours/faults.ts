@@ -1,6 +1,6 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { type Behaviour, must, timing } from "../behaviour.ts";
-import { type ConsumerOnStage, outcomeOf, type Received } from "../stage.ts";
+import { type ConsumerOnStage, type Received, refusalText } from "../stage.ts";
 
 /** The broker is killed in the middle and started again with the same data. */
 
@@ -56,7 +56,7 @@ export const faults: readonly Behaviour[] = [
         }
       };
       // A client that does not find its broker again is not left at that: a new consumer shows whether all is there.
-      const goesOn = await outcomeOf(() => insist(() => take(consumer), receivesAgainMaxMs));
+      const goesOn = await insist(() => take(consumer), receivesAgainMaxMs).then(() => "ok", refusalText);
       const [receiving, delayedReceiving] =
         goesOn === "ok"
           ? [consumer, delayedConsumer]

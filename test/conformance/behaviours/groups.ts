@@ -37,7 +37,6 @@ export const groups: readonly Behaviour[] = [
       const all = [...byA, ...byB];
       return {
         received: new Set(all.map(({ body }) => body.toString())).size,
-        "second attempts": all.filter(({ attempt }) => attempt > 1).length,
         "both got some": byA.length > 0 && byB.length > 0,
       };
     },

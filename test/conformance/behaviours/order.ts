@@ -3,9 +3,13 @@ import type { ConsumerOnStage, Received } from "../stage.ts";
 
 /** Message groups, read by an orderly consumer group. */
 
+/** A send that was late is sent again by the client, with the same id: what counts is when a message comes first. */
+const firstDeliveries = (messages: readonly Received[]): Received[] =>
+  messages.filter((message, i) => messages.findIndex(({ messageId }) => messageId === message.messageId) === i);
+
 const perGroup = (messages: readonly Received[]): Map<string, string[]> => {
   const lists = new Map<string, string[]>();
-  for (const { messageGroup = "none", body } of messages) {
+  for (const { messageGroup = "none", body } of firstDeliveries(messages)) {
     lists.set(messageGroup, [...(lists.get(messageGroup) ?? []), body.toString()]);
   }
   return lists;
@@ -44,8 +48,8 @@ export const order: readonly Behaviour[] = [
         await Promise.all(names.map((messageGroup) => producer.send(topic, { body: String(i), messageGroup })));
       }
       const messages: Received[] = [];
-      const endMs = Date.now() + 25_000;
-      while (messages.length < 30 && Date.now() < endMs) {
+      const endMs = Date.now() + 40_000;
+      while (firstDeliveries(messages).length < 30 && Date.now() < endMs) {
         // The first poll takes several at once, as a consumer would; what it took is acknowledged in order.
         for (const message of await consumer.receive(messages.length === 0 ? 8 : 1)) {
           messages.push(message);
@@ -54,7 +58,7 @@ export const order: readonly Behaviour[] = [
       }
       const lists = perGroup(messages);
       return {
-        received: messages.length,
+        received: firstDeliveries(messages).length,
         groups: [...lists.keys()].sort().join(" "),
         "in order": names.every((name) => inOrder(lists.get(name) ?? [])),
       };

@@ -30,7 +30,7 @@ const eventfulDay = async (seed: number) => {
     if (some === undefined) continue;
     if (random.chance(0.2)) await stage.deliveries.changeInvisible("g", "t", some.handle, random.whole(0, 100));
     const [result] = await stage.time.now(stage.deliveries.acknowledge("g", "t", [some.handle]));
-    if (result === "ok") acknowledged.set(some.id, stage.journal.records.length);
+    if (result === "ok" && !acknowledged.has(some.id)) acknowledged.set(some.id, stage.journal.records.length);
     await stage.time.pass(random.whole(0, 20));
   }
   expect(acknowledged.size).toBeGreaterThan(10);

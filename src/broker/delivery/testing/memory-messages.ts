@@ -4,6 +4,8 @@ import { type MessageStore, type QueueEntry, tagHash } from "../../storage/messa
 /** A message store in memory: an array per queue. */
 export class MemoryMessages implements MessageStore {
   reads = 0;
+  /** While set, reading fails with it. */
+  failure: Error | undefined;
   readonly #queues = new Map<string, { first: number; messages: StoredMessage[] }>();
   #listener: (topic: string, queueId: number) => void = () => {};
 
@@ -36,12 +38,9 @@ export class MemoryMessages implements MessageStore {
 
   read(entry: QueueEntry): StoredMessage | undefined {
     this.reads++;
+    if (this.failure !== undefined) throw this.failure;
     const { first, messages } = [...this.#queues.values()][entry.position]!;
     return messages[entry.queueOffset - first];
-  }
-
-  offsetAt(): number {
-    throw new Error("deliveries have no use for it");
   }
 
   onAppended(listener: (topic: string, queueId: number) => void): void {
