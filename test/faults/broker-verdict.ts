@@ -44,8 +44,9 @@ export const brokerStories = (entries: readonly BrokerEntry[]): Map<number, Stor
     if (story === undefined) throw new Error(`message ${entry.serial} was never sent`);
     if (entry.event === "stored") story.storedMs = entry.atMs;
     else if (entry.event === "recalled") story.recalledMs = entry.atMs;
-    else if (entry.event === "acked") story.acked.set(entry.offset, entry.atMs);
-    else story.got.push(entry);
+    else if (entry.event === "got") story.got.push(entry);
+    // The first counts: one that comes again is acknowledged again.
+    else if (!story.acked.has(entry.offset)) story.acked.set(entry.offset, entry.atMs);
   }
   return stories;
 };

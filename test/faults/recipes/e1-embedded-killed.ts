@@ -43,14 +43,15 @@ const messagesMax = 100_000;
 const settlingMs = 1_000;
 
 /** Second copies of what was sent just before a kill and not yet recorded: a backlog goes out in large groups. */
-const allowD2 = (lab: Lab, kills: number): void => {
+const allowD2 = (lab: Lab, kills: number, recordedWithinMs: number): void => {
   const nowMs = Date.now();
-  lab.allow({ name: "D2", fromMs: nowMs - 1_000, untilMs: nowMs + 100, duplicatesMax: 512 * kills });
+  lab.allow({ name: "D2", fromMs: nowMs - recordedWithinMs, untilMs: nowMs + 100, duplicatesMax: 512 * kills });
 };
 
-export const killed = (lab: Lab, users: BrokerUsers, kills: number): void => {
+/** @param recordedWithinMs how long a send may wait for being recorded; on a slow disk for several syncs. */
+export const killed = (lab: Lab, users: BrokerUsers, kills: number, recordedWithinMs = 1_000): void => {
   users.killed();
-  allowD2(lab, kills);
+  allowD2(lab, kills, recordedWithinMs);
 };
 
 /** Points that are come to at once under this load, so that every other round or so may end at one of them. */

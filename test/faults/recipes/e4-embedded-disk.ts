@@ -149,7 +149,7 @@ export const e5: Recipe = {
           disk.syncTakes(lab.random.between(30, syncMs));
           await pause(lab.random.between(500, 1_500));
           await disk.insideSync(20);
-          killed(lab, users, rounds);
+          killed(lab, users, rounds, 10 * syncMs);
           await lab.running[0]!.kill();
           disk.syncTakes(0);
           await lab.server(`a${round}`, disk.environment);
