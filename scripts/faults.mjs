@@ -9,8 +9,8 @@ import { install, nodeBinary, root } from "./install.mjs";
 import { requireProgram } from "./services/packages.mjs";
 
 const programs = [
-  ["faketime", ["faketime"], "It shifts the clock of one server (recipes R24 and R25)."],
-  ["gcc", ["gcc", "libc6-dev"], "It compiles the shim that makes a disk slow to sync (recipe R9)."],
+  ["faketime", ["faketime"], "It shifts the clock of one server (recipes R24, R25 and E8)."],
+  ["gcc", ["gcc", "libc6-dev"], "It compiles the shim that makes a disk slow to sync (recipes R9 and E5)."],
 ];
 
 const say = (line) => console.error(line);

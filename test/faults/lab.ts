@@ -11,7 +11,7 @@ import { Ledger, LedgerQueue } from "./ledger.ts";
 import type { Size } from "./recipe.ts";
 import { type SeededRandom, seededRandom } from "./seeded-random.ts";
 import { freePort, ServerProcess } from "./server-process.ts";
-import type { Window } from "./verdict.ts";
+import type { ClockAhead, Window } from "./verdict.ts";
 import { startWitness, type Witness } from "./witness.ts";
 
 /**
@@ -53,6 +53,8 @@ export class Lab {
   dataFolder: string;
   #endpoint: string;
   #admin: RemotingAdmin | undefined;
+  /** See verdict.ts. */
+  clockAhead: ClockAhead | undefined;
   /** Serials seen by the witness. */
   readonly seen = new Set<number>();
   #witness: Witness | undefined;

@@ -31,6 +31,7 @@ export class Load {
   readonly #parts: LoadParts;
   readonly #changes: Promise<void>[] = [];
   #turn = 0;
+  #isEnough = false;
   #begun = 0;
   #accepted = 0;
   /** When all are due together; otherwise each after its own delay. */
@@ -49,12 +50,17 @@ export class Load {
     return this.#accepted;
   }
 
+  /** Nothing more of the plan is begun. */
+  enough(): void {
+    this.#isEnough = true;
+  }
+
   /** Resolves when every message has its final reply and every change was made. */
   async run(plan: readonly PlannedMessage[], ratePerSecond: number, allDueMs?: number): Promise<void> {
     this.#allDueMs = allDueMs;
     const startedMs = performance.now();
     const underWay: Promise<void>[] = [];
-    while (this.#begun < plan.length) {
+    while (this.#begun < plan.length && !this.#isEnough) {
       const target = Math.min(
         plan.length,
         Math.ceil(((performance.now() - startedMs + tickMs) / 1000) * ratePerSecond),

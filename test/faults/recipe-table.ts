@@ -1,7 +1,8 @@
 import type { Recipe } from "./recipe.ts";
 import { e1, e2, e3 } from "./recipes/e1-embedded-killed.ts";
-import { e4, e5, e6 } from "./recipes/e4-embedded-disk.ts";
+import { e4, e5, e6, e10 } from "./recipes/e4-embedded-disk.ts";
 import { e7, e8, e8Back } from "./recipes/e7-embedded-clients.ts";
+import { e9 } from "./recipes/e9-embedded-bits.ts";
 import { r1 } from "./recipes/r1-server-killed.ts";
 import { r2 } from "./recipes/r2-killed-at-a-point.ts";
 import { r3 } from "./recipes/r3-all-servers-killed.ts";
@@ -58,4 +59,6 @@ export const recipes: readonly Recipe[] = [
   e7,
   e8,
   e8Back,
+  e9,
+  e10,
 ];

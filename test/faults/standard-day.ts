@@ -20,6 +20,8 @@ export type Day = {
   readonly strikeBetween?: readonly [earliest: number, latest: number];
   /** Breaks something, and lets it heal. Called in the middle of the load. */
   readonly strike: (lab: Lab, load: Load) => Promise<void>;
+  /** The load goes on until the trouble is over, and no longer. */
+  readonly endsWithStrike?: boolean;
   /** All messages are due together, so long after the load begins. */
   readonly allDueAfterMs?: number;
   /** Alters what is sent, after the seed has decided it. */
@@ -80,6 +82,7 @@ export const standardDay = async (lab: Lab, day: Day): Promise<RecipeOutcome> =>
     const striking = (async () => {
       await eventually(60_000, () => load.begun >= strikeAt);
       await day.strike(lab, load);
+      if (day.endsWithStrike === true) load.enough();
     })();
     await Promise.all([loading, striking]);
     await quiet(lab, options.delayMs[1] + (day.quietWithinMs ?? 45_000));
@@ -109,6 +112,7 @@ export const conclude = (lab: Lab, day: Omit<Day, "strike">, failures: string[])
     windows: lab.windows,
     bornIsTrue: day.bornIsTrue ?? true,
     fault: lab.fault,
+    clockAhead: lab.clockAhead,
   });
   const byInvariant = Map.groupBy(verdict.findings, ({ invariant }) => invariant);
   for (const [invariant, findings] of byInvariant) {

@@ -20,9 +20,17 @@ export type Rules = {
   readonly windows: readonly Window[];
   /** False where a server's clock is shifted by the recipe. */
   readonly bornIsTrue: boolean;
+  /** While a clock that there is nothing to hold against was ahead, what was due by it went out. */
+  readonly clockAhead?: ClockAhead | undefined;
   /** Every fault of this run: the first begins, the last has healed. */
   readonly fault?: { readonly fromMs: number; readonly untilMs: number } | undefined;
 };
+
+export type ClockAhead = { readonly fromMs: number; readonly untilMs: number; readonly byMs: number };
+
+/** By how much a copy that was received then may have been early. */
+export const mayBeEarlyMs = (ahead: ClockAhead | undefined, receivedMs: number): number =>
+  ahead !== undefined && receivedMs >= ahead.fromMs && receivedMs <= ahead.untilMs ? ahead.byMs : 0;
 
 export type Finding = { readonly invariant: string; readonly serial?: number; readonly text: string };
 
@@ -133,7 +141,8 @@ export const judge = (entries: readonly Entry[], rules: Rules): Verdict => {
     // A reschedule that was perhaps or certainly done makes the earlier of the two times the limit.
     const dueMs = change?.dueMs === undefined ? intent.dueMs : Math.min(intent.dueMs, change.dueMs);
     for (const copy of copies) {
-      const earlyByMs = dueMs - Math.min(sentAt(copy), copy.receivedMs);
+      const allowedMs = mayBeEarlyMs(rules.clockAhead, copy.receivedMs);
+      const earlyByMs = dueMs - allowedMs - Math.min(sentAt(copy), copy.receivedMs);
       if (earlyByMs > 0) {
         early++;
         found("I2 none is early", story, `sent ${earlyByMs} ms before it was due`);
@@ -164,7 +173,8 @@ export const judge = (entries: readonly Entry[], rules: Rules): Verdict => {
         if (change.verb === "cancel" && !leftover) {
           found("I5 cancel is final", story, `canceled at ${changed.atMs}, sent at ${sentAt(copy)}`);
         }
-        if (change.verb === "reschedule" && !leftover && sentAt(copy) < change.dueMs!) {
+        const soonestMs = (change.dueMs ?? 0) - mayBeEarlyMs(rules.clockAhead, copy.receivedMs);
+        if (change.verb === "reschedule" && !leftover && sentAt(copy) < soonestMs) {
           found("I6 reschedule moves", story, `rescheduled to ${change.dueMs}, sent at ${sentAt(copy)}`);
         }
       }

@@ -53,7 +53,7 @@ export const e4: Recipe = {
     const filler = join(lab.dataFolder, "filler");
     try {
       const outcome = await embeddedDay(lab, {
-        load: { messages: 3_000, bodyBytes: [200, 2_000] },
+        load: { bodyBytes: [200, 2_000] },
         quietWithinMs: 60_000,
         async strike(_, users) {
           await pause(2_000);
@@ -91,6 +91,45 @@ export const e4: Recipe = {
   },
 };
 
+export const e10: Recipe = {
+  name: "E10",
+  title: "the embedded server is started on a folder that it may only read",
+  expects: "it refuses to start and says why; when it may write again, it serves",
+  embedded: true,
+  async run(lab) {
+    const failures: string[] = [];
+    mkdirSync(lab.dataFolder, { recursive: true });
+    const mount = (...args: string[]): void => void execFileSync("mount", args);
+    try {
+      mount("-t", "tmpfs", "-o", `size=${smallDiskMb}m`, "tmpfs", lab.dataFolder);
+    } catch {
+      return { failures: ["void: this recipe mounts a small disk, which takes the rights of root"], notes: {} };
+    }
+    try {
+      for (const [name, hasFiles] of [
+        ["empty", false],
+        ["used", true],
+      ] as const) {
+        if (hasFiles) await (await lab.server("first")).stop();
+        mount("-o", "remount,ro", lab.dataFolder);
+        const refusing = await lab.server(name, {}, { ready: false });
+        refusing.expectsToEnd = true;
+        const ended = await eventually(20_000, () => !refusing.runs);
+        const said = refusing.logText();
+        if (!ended || refusing.ending?.code !== 1 || !said.includes("cannot start") || !said.includes(lab.dataFolder))
+          failures.push(`${name}: ended with ${JSON.stringify(refusing.ending)}, saying:\n${refusing.lastLines(5)}`);
+        await refusing.kill();
+        mount("-o", "remount,rw", lab.dataFolder);
+      }
+      await lab.server("again");
+      return { failures, notes: {} };
+    } finally {
+      await Promise.all(lab.running.map((server) => server.kill()));
+      execFileSync("umount", ["-l", lab.dataFolder]);
+    }
+  },
+};
+
 const syncMs = 400;
 
 export const e5: Recipe = {
@@ -103,7 +142,6 @@ export const e5: Recipe = {
     const rounds = lab.options.size === "long" ? 12 : 3;
     return embeddedDay(lab, {
       servers: { a: disk.environment },
-      load: { messages: rounds * 450 },
       quietWithinMs: 60_000,
       async strike(_, users) {
         lab.faultBegins(`every sync takes up to ${syncMs} ms now`);
@@ -111,7 +149,7 @@ export const e5: Recipe = {
           disk.syncTakes(lab.random.between(30, syncMs));
           await pause(lab.random.between(500, 1_500));
           await disk.insideSync(20);
-          killed(lab, users, rounds);
+          killed(lab, users, rounds, 10 * syncMs);
           await lab.running[0]!.kill();
           disk.syncTakes(0);
           await lab.server(`a${round}`, disk.environment);
@@ -195,7 +233,6 @@ export const e6: Recipe = {
       ? [...damages, ...damages]
       : Array.from({ length: 3 }, () => damages[lab.random.between(0, damages.length - 1)]!);
     return embeddedDay(lab, {
-      load: { messages: drawn.length * 350 },
       async strike(_, users) {
         // There is none before the first has been written.
         await eventually(10_000, () => existsSync(join(lab.dataFolder, "broker/checkpoint")));

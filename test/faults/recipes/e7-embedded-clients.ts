@@ -7,6 +7,7 @@ import { bytes, duration, receiveRequest } from "../../../src/broker/rpc/testing
 import { method } from "../../../src/protocol/messaging-service.ts";
 import { FakeClock } from "../fake-clock.ts";
 import { eventually, type Lab } from "../lab.ts";
+import { usualLoad } from "../load-plan.ts";
 import type { Recipe, RecipeOutcome } from "../recipe.ts";
 import { embeddedDay } from "./e1-embedded-killed.ts";
 
@@ -88,7 +89,6 @@ export const e7: Recipe = {
     const clean: (() => void)[] = [];
     try {
       const outcome = await embeddedDay(lab, {
-        load: { messages: lab.options.size === "long" ? 6_000 : 1_500 },
         async strike(_, users) {
           lab.faultBegins(`${idlePolls} idle long polls`);
           polls = new IdlePolls(lab.endpoint, `${lab.topics.normal}_idle`);
@@ -98,7 +98,7 @@ export const e7: Recipe = {
             lab.options.say(`  a consumer vanishes by ${signal}`);
             clean.push(await vanishing(lab, users.topic, signal));
           }
-          await pause(2_000);
+          await pause(lab.options.size === "long" ? 45_000 : 3_000);
           lab.faultEnds("the polls stay");
         },
       });
@@ -120,27 +120,34 @@ export const e7: Recipe = {
 /** Of the median; machines are shared. */
 const lateMoreMs = 150;
 
-const hourSeconds = 3_600;
+/** Less than the hour for which ended messages are remembered, or the books could not be compared. */
+const jumpSeconds = 1_200;
 
+/**
+ * There is no second clock to hold against this one (ADR 3), so that what is due by it goes out. A recall that comes
+ * too late then is right, too.
+ */
 const jump = async (lab: Lab, offsetSeconds: number): Promise<RecipeOutcome> => {
   const clock = new FakeClock(lab.folder, "a");
   const said: string[] = [];
   const outcome = await embeddedDay(lab, {
     servers: { a: clock.environment },
-    load: { delayMs: [0, 8_000] },
+    // What is accepted while the clock is ahead is due at once, whatever the order of the due times.
+    load: { delayMs: [0, 8_000], shares: { ...usualLoad.shares, groups: 0 } },
     bornIsTrue: false,
     async strike() {
       lab.faultBegins(`the clock jumps by ${offsetSeconds} s`);
+      const fromMs = Date.now();
       clock.set(offsetSeconds);
       const server = lab.running[0]!;
-      const noticed = await eventually(5_000, async () =>
-        ((await server.health())?.problems ?? []).some(({ code }) => code === "clock_not_trusted"),
-      );
-      if (!noticed) said.push("the jump was not noticed within 5 s");
+      const noticed = await eventually(5_000, () => /"steppedMs".*clock was set/.test(server.logText()));
+      if (!noticed) said.push("the jump was not told in the log within 5 s");
       await pause(3_000);
       clock.set(0);
-      const trusted = await eventually(10_000, async () => (await server.health())?.status === "ok");
-      if (!trusted) said.push("the clock is right again, but the server does not become ready");
+      // It looks at the clock once a second.
+      lab.clockAhead = { fromMs, untilMs: Date.now() + 2_500, byMs: Math.max(0, offsetSeconds * 1_000) };
+      const well = await eventually(10_000, async () => (await server.health())?.status === "ok");
+      if (!well) said.push("the clock is right again, but the server is not ready");
       lab.faultEnds("the clock is right again");
     },
   });
@@ -149,16 +156,16 @@ const jump = async (lab: Lab, offsetSeconds: number): Promise<RecipeOutcome> => 
 
 export const e8: Recipe = {
   name: "E8-ahead",
-  title: "the embedded server's wall clock jumps an hour ahead while it runs, and is put right",
-  expects: "nothing early, nothing lost, no second copy, invisible times as asked for; it says so, and works again",
+  title: "the embedded server's wall clock jumps 20 minutes ahead while it runs, and is put right",
+  expects: "nothing lost, no second copy, invisible times as asked for, nothing early by the clock that it has",
   embedded: true,
-  run: (lab) => jump(lab, hourSeconds),
+  run: (lab) => jump(lab, jumpSeconds),
 };
 
 export const e8Back: Recipe = {
   name: "E8-back",
-  title: "the embedded server's wall clock jumps an hour back while it runs, and is put right",
-  expects: e8.expects,
+  title: "the embedded server's wall clock jumps 20 minutes back while it runs, and is put right",
+  expects: "nothing lost, nothing early, no second copy, invisible times as asked for",
   embedded: true,
-  run: (lab) => jump(lab, -hourSeconds),
+  run: (lab) => jump(lab, -jumpSeconds),
 };
