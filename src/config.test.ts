@@ -8,7 +8,7 @@ const least = { REDIS_URL: "redis://127.0.0.1:6379", ROCKETMQ_ENDPOINT: "127.0.0
 describe("the configuration", () => {
   it("needs nothing: without addresses the store is a file and the broker is in this process", () => {
     const config = parseConfig({}, facts);
-    expect(config).toMatchObject({ redis: undefined, rocketmq: undefined, dataDir: "./data" });
+    expect(config).toMatchObject({ redis: undefined, rocketmq: undefined, dataDir: "./data", shards: 8 });
     expect(config.embeddedBroker).toEqual({ host: "127.0.0.1", port: 8081 });
   });
 

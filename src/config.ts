@@ -76,7 +76,11 @@ export const settings = [
   },
   { name: "INGEST_GROUP", meaning: "consumer group used on it", fallback: "ESC_INGEST_GROUP" },
   { name: "INGEST_RECEIVERS", meaning: "receive calls kept open on it, 1 to 32", fallback: "4" },
-  { name: "SHARDS", meaning: "shards of the store, fixed at first start, 1 to 1024", fallback: "32" },
+  {
+    name: "SHARDS",
+    meaning: "shards of the store, fixed at first start, 1 to 1024; default 32, in an SQLite file 8",
+    fallback: "",
+  },
   {
     name: "LEASE_MS",
     meaning: "after how long without a sign of life a process loses its shards, 1000 to 120000",
@@ -102,6 +106,11 @@ export const settings = [
   { name: "LOG_LEVEL", meaning: "debug, info, warn or error", fallback: "info" },
   { name: "LOG_FORMAT", meaning: "json or pretty; default pretty on a terminal", fallback: "" },
 ] as const satisfies readonly Setting[];
+
+/** Enough for some dozens of processes to share. */
+const shardsInRedis = 32;
+/** One process shares with nobody, and asks each of them three times a second what is due. */
+const shardsInFile = 8;
 
 type SettingName = (typeof settings)[number]["name"];
 
@@ -186,7 +195,7 @@ export const parseConfig = (
     rocketmq: endpoint === "" ? undefined : { endpoint, admin, tls, credentials },
     embeddedBroker,
     ingest: { topic, group, receivers: number("INGEST_RECEIVERS", 1, 32) },
-    shards: number("SHARDS", 1, 1024),
+    shards: text("SHARDS") === "" ? (url === "" ? shardsInFile : shardsInRedis) : number("SHARDS", 1, 1024),
     leaseMs: durationMs(number("LEASE_MS", second, 120 * second)),
     dedupeWindowMs: durationMs(number("DEDUPE_WINDOW_MS", 60 * second, 7 * 24 * hour)),
     node: node === "" ? `${hostname()}-${facts.pid}` : node,

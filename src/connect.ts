@@ -127,7 +127,8 @@ const reachRocketmq = async (config: Config, surroundings: Surroundings, clock: 
   return {
     session: { endpoint: broker.endpoint, local: broker.messaging, log, clock, timers },
     prepareIngest: async () => {
-      await broker.createTopic(topic, { type: "NORMAL" });
+      // Whatever type of message a client makes of its fields is taken in.
+      await broker.createTopic(topic, { type: "MIXED" });
       await broker.createGroup(group, { attemptsMax: ingestAttemptsMax });
     },
     close: () => broker.stop(),

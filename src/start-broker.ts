@@ -75,6 +75,11 @@ export type RunningBroker = AsyncDisposable & {
 
 /** Of what consumers have done, which is written anew from time to time. */
 const progressSegmentBytes = 4 * 1024 * 1024;
+/**
+ * A snapshot of it is handed over in one turn, 38 bytes for each message that is out, and were it refused nothing could
+ * be delivered any more. This is what 28 million take; their 4 GB of memory end first.
+ */
+const progressWaitingBytesMax = 1024 ** 3;
 /** Memory is given back in these; a request of 8 MiB must fit into one. */
 const memorySegmentBytes = 16 * 1024 * 1024;
 const keepMsDefault = 72 * 3_600_000;
@@ -114,6 +119,7 @@ export const startBroker = async (options: StartBrokerOptions = {}): Promise<Run
       folder: "progress",
       flush,
       segmentBytes: progressSegmentBytes,
+      waitingBytesMax: progressWaitingBytesMax,
       ...surroundings,
     });
     opened.push(() => journal.close());

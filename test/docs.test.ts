@@ -1,7 +1,9 @@
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
+import { viewExplanation } from "../src/cli/retry-view.ts";
 import { type Setting, settings } from "../src/config.ts";
+import { simulateRetries } from "../src/retry/simulate.ts";
 
 const root = resolve(import.meta.dirname, "..");
 const read = (file: string): string => readFileSync(join(root, file), "utf8");
@@ -24,6 +26,17 @@ describe("the documents", () => {
       return `| \`${name}\` | ${meaning} |${shown}|`;
     });
     expect(table.split("\n")).toEqual(rows);
+  });
+
+  it("docs/retries.md shows what escapement retry explain prints about its own example", () => {
+    const [, policy, flags, shown] =
+      /```json\n([\s\S]*?)```[\s\S]*?\$ escapement retry explain --policy policy.json (.*)\n([\s\S]*?)\n```/.exec(
+        read("docs/retries.md"),
+      )!;
+    expect(flags).toBe("--error transient:http_503 --attempts 6");
+    const error = { class: "transient", code: "http_503" };
+    const explanation = simulateRetries({ policy: JSON.parse(policy!), error, attempts: 6 });
+    expect(viewExplanation(explanation, (_, text) => text)).toEqual(shown!.split("\n"));
   });
 
   it.each(pages)("%s links only to files that are there", (page) => {

@@ -56,6 +56,7 @@ const ruleBroken = (from: string, target: string, typeOnly = false): string | un
   if (to === "") return "nothing imports the composition root; it imports the rooms";
   if (to === "message") return from === "sdk" && !typeOnly ? "the SDK takes only types from message" : undefined;
   if (from === "message") return "message is pure and knows no other room";
+  if (from === "retry" && target !== "src/runtime/random.ts") return "retry knows only message and chance";
   if (to === "wire") return undefined;
   if (from === "wire") return "wire knows only message";
   if (from === "sdk") return "the SDK has no server dependencies: only wire";
@@ -63,6 +64,7 @@ const ruleBroken = (from: string, target: string, typeOnly = false): string | un
   if (from === "protocol") return "protocol knows only bytes";
   if (to === "runtime") return undefined;
   if (from === "runtime") return "runtime knows only message";
+  if (to === "retry") return from === "broker" || from.startsWith("adapters/") ? "retry is for the rooms" : undefined;
   if (rooms.includes(to)) {
     return target.endsWith(".port.ts") || openBesidesPorts.has(target)
       ? undefined
@@ -112,6 +114,8 @@ describe("the arrows between the rooms", () => {
     expect(ruleBroken("dispatch", "src/delay/loader.ts")).toMatch(/only the ports/);
     expect(ruleBroken("message", "src/runtime/clock.ts")).toMatch(/pure/);
     expect(ruleBroken("sdk", "src/message/errors.ts")).toMatch(/only types/);
+    expect(ruleBroken("retry", "src/runtime/clock.ts")).toMatch(/chance/);
+    expect(ruleBroken("retry", "src/wire/http.ts")).toMatch(/chance/);
     expect(ruleBroken("sdk", "src/message/errors.ts", true)).toBeUndefined();
     expect(ruleBroken("delay", "src/adapters/redis/redis-delay-store.ts")).toMatch(/connect/);
     expect(ruleBroken("dispatch", "src/delay/delay-store.port.ts")).toBeUndefined();

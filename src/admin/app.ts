@@ -18,11 +18,13 @@ import { answerBrokenRequest, createErrorHandler, errorOf, replyWithProblem } fr
 import { readBody } from "./read-body.ts";
 import { replySchemas } from "./reply-schemas.ts";
 import { requestSchemas } from "./request-schemas.ts";
+import { retrySchemas } from "./retry-schemas.ts";
 import { RouteTable } from "./route-table.ts";
 import { batchRoutes } from "./routes/batch.ts";
 import { deadRoutes } from "./routes/dead.ts";
 import { messageRoutes } from "./routes/message.ts";
 import { processRoutes } from "./routes/process.ts";
+import { retryRoutes } from "./routes/retry.ts";
 import { scheduleRoutes } from "./routes/schedule.ts";
 
 /**
@@ -116,13 +118,14 @@ export const createApp = (options: AppOptions): FastifyInstance => {
       return known;
     },
   };
-  for (const schema of [...requestSchemas, ...replySchemas]) app.addSchema(schema);
+  for (const schema of [...requestSchemas, ...replySchemas, ...retrySchemas]) app.addSchema(schema);
   app.register(swagger, openapi);
   app.register(swaggerUi, { routePrefix: "/docs", staticCSP: true });
   app.register(async (scope) => {
     scheduleRoutes(scope, context);
     messageRoutes(scope, context);
     deadRoutes(scope, context);
+    retryRoutes(scope, context);
     processRoutes(scope, context);
     scope.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
   });

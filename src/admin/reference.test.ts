@@ -11,10 +11,13 @@ import type {
   Problem,
   RescheduleRequest,
   ScheduleRequest,
+  SimulateRetriesReply,
+  SimulateRetriesRequest,
   StatsReply,
 } from "../wire/http.ts";
 import type * as replies from "./reply-schemas.ts";
 import type * as requests from "./request-schemas.ts";
+import type * as retries from "./retry-schemas.ts";
 import { testApp } from "./testing.ts";
 
 // The API reference is true: its shapes are the wire types, its routes exist and answer what it says.
@@ -31,6 +34,8 @@ describe("schemas", () => {
     expectTypeOf<Static<typeof replies.DeadPageSchema>>().toEqualTypeOf<DeadPage>();
     expectTypeOf<Static<typeof replies.StatsReplySchema>>().toEqualTypeOf<StatsReply>();
     expectTypeOf<Static<typeof replies.HealthReplySchema>>().toEqualTypeOf<HealthReply>();
+    expectTypeOf<Static<typeof retries.SimulateRetriesRequestSchema>>().toEqualTypeOf<SimulateRetriesRequest>();
+    expectTypeOf<Static<typeof retries.SimulateRetriesReplySchema>>().toEqualTypeOf<SimulateRetriesReply>();
   });
 });
 
@@ -66,6 +71,7 @@ const good: Record<string, { query?: string; type?: string; payload?: string }> 
   cancelById: {},
   cancelByKey: { query: "?key=k" },
   listDead: {},
+  simulateRetries: { type: "application/json", payload: '{"preset":"default"}' },
   stats: {},
   live: {},
   ready: {},

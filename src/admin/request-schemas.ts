@@ -7,7 +7,7 @@ import { named, textMap } from "./named-schema.ts";
  * with better errors. A test holds them to the wire types, so that neither changes alone.
  */
 
-const duration = (description: string) =>
+export const duration = (description: string) =>
   Type.Union([Type.String({ examples: ["30m", "PT30M", "level:3"] }), Type.Integer({ minimum: 0 })], {
     description: `${description} Units w d h m s ms ("1h30m", "1.5h"), an ISO 8601 duration without years and months, a whole number of milliseconds, or one of RocketMQ's delay levels.`,
   });

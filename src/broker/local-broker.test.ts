@@ -251,6 +251,38 @@ describe("a topic that is deleted", () => {
   });
 });
 
+describe("a topic that cannot be deleted, because the disk is full", () => {
+  it("stays as it is, with what its groups have done", async () => {
+    const files = memoryFiles();
+    let full = false;
+    const open = files.open.bind(files);
+    files.open = (path, missing) => {
+      const file = open(path, missing);
+      const write = file?.write.bind(file);
+      if (file !== undefined && write !== undefined && path.startsWith("commitlog/")) {
+        file.write = async (bytes, position) => {
+          if (full) throw Object.assign(new Error("ENOSPC"), { code: "ENOSPC" });
+          await write(bytes, position);
+        };
+      }
+      return file;
+    };
+    const assembled = await start({ files });
+    const { broker } = assembled;
+    await broker.createTopic({ name: "t", type: "FIFO", queues: 1 });
+    for (const body of ["a", "b"]) await broker.send([messageTo("t", body, { messageGroup: "m" })]);
+    expect(await assembled.consume("t")).toEqual(["a"]);
+    full = true;
+    await expect(broker.deleteTopic("t")).rejects.toEqual(refused(code.internalServerError));
+    full = false;
+    expect(broker.topic("t").type).toBe("FIFO");
+    expect(await assembled.consume("t")).toEqual(["b"]);
+    await broker.deleteTopic("t");
+    await expect(broker.deleteTopic("t")).rejects.toEqual(refused(code.topicNotFound));
+    expect(await assembled.consume("t")).toEqual([]);
+  });
+});
+
 describe("a group that is deleted", () => {
   it("is not the broker's own", async () => {
     const { broker } = await start();

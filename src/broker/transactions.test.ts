@@ -10,6 +10,8 @@ class HalfTopic {
   readonly acknowledged: string[] = [];
   /** Acknowledgements that fail from now on. */
   refusals = 0;
+  /** Nothing is received. */
+  held = false;
   readonly #stored: BrokerMessage[] = [];
   readonly #attempts: number[] = [];
   #waiting: (() => void) | undefined;
@@ -23,6 +25,7 @@ class HalfTopic {
           signal.addEventListener("abort", () => resolve(), { once: true });
         });
       }
+      if (this.held) return [];
       return this.#due.splice(0).map((i): Delivery => {
         const attempt = (this.#attempts[i] ?? 0) + 1;
         this.#attempts[i] = attempt;
@@ -130,4 +133,15 @@ describe("the end of a transaction", () => {
     await vi.waitFor(() => expect(half.acknowledged).toEqual(["0#1", "0#3"]));
     expect(asked).toEqual([]);
   });
+});
+
+it("whoever begins a transaction while the broker stops is told so, and not left waiting", async () => {
+  const { half, transactions } = start(async () => 0);
+  half.held = true;
+  const beginning = transactions.begin(messageTo("t", "x"));
+  await new Promise((resolve) => setImmediate(resolve));
+  const refused = expect(beginning).rejects.toThrow("stopping");
+  await transactions.stop();
+  await refused;
+  await expect(transactions.begin(messageTo("t", "y"))).rejects.toThrow("stopping");
 });

@@ -50,7 +50,8 @@ export class Transactions {
   readonly #options: TransactionOptions;
   readonly #open = new Map<string, Half>();
   readonly #ended = new Set<string>();
-  readonly #beginning = new Map<string, () => void>();
+  readonly #beginning = new Map<string, { readonly resolve: () => void; readonly reject: (error: Error) => void }>();
+  #stopped: BrokerError | undefined;
   readonly #loop: Loop;
   #ask: (message: StoredMessage, transactionId: string) => boolean = () => false;
 
@@ -64,8 +65,11 @@ export class Transactions {
     this.#loop.start();
   }
 
-  stop(): Promise<void> {
-    return this.#loop.stop();
+  /** What has begun stays open for the next start; who has not heard of it yet is told. */
+  async stop(): Promise<void> {
+    this.#stopped = new BrokerError(code.internalServerError, "the broker is stopping");
+    for (const { reject } of this.#beginning.values()) reject(this.#stopped);
+    await this.#loop.stop();
   }
 
   onCheck(ask: (message: StoredMessage, transactionId: string) => boolean): void {
@@ -78,13 +82,14 @@ export class Transactions {
     reach("half-stored");
     const transactionId = idOf(queueOffset, message.messageId);
     // The broker must have received it itself before the client may end it; whichever receive call brings it.
-    const begun = new Promise<void>((resolve) => {
-      this.#beginning.set(transactionId, resolve);
-    });
-    if (this.#open.has(transactionId)) this.#beginning.get(transactionId)!();
-    else void this.#take(0, new AbortController().signal).catch(() => {}); // The loop brings it when this one fails.
-    await begun;
-    this.#beginning.delete(transactionId);
+    if (this.#stopped !== undefined) throw this.#stopped;
+    if (!this.#open.has(transactionId)) {
+      const begun = new Promise<void>((resolve, reject) => {
+        this.#beginning.set(transactionId, { resolve, reject });
+      });
+      void this.#take(0, new AbortController().signal).catch(() => {}); // The loop brings it when this one fails.
+      await begun.finally(() => this.#beginning.delete(transactionId));
+    }
     return { transactionId, queueOffset };
   }
 
@@ -148,7 +153,7 @@ export class Transactions {
     }
     const message = unwrap(stored.body);
     this.#open.set(transactionId, { handle, message, isEnding: false });
-    this.#beginning.get(transactionId)?.();
+    this.#beginning.get(transactionId)?.resolve();
     if (attempt === 1) return;
     const { queueId, queueOffset, storedAtMs } = stored;
     const asked = this.#ask({ ...message, queueId, queueOffset, storedAtMs }, transactionId);

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { PassThrough } from "node:stream";
 import { describe, expect, it } from "vitest";
 import { Output } from "./output.ts";
@@ -36,6 +39,14 @@ describe("a usage error", () => {
     ["groups delete --broker 127.0.0.1:8081", "missing required argument 'name'"],
     ["topics create orders --type OTHER", "Allowed choices are NORMAL, FIFO, DELAY, TRANSACTION"],
     ["broker --port 70000", "Give a whole number from 0 to 65535"],
+    ["retry explain --preset fast", "Allowed choices are default, rocketmq-ladder, rocketmq-exponential"],
+    ["retry explain --preset default --policy x", "cannot be used with"],
+    ["retry explain --policy /does/not/exist", "Cannot read the policy from /does/not/exist"],
+    ["retry explain --policy package.json", "policy.name is not known here"],
+    ["retry explain --policy README.md", "README.md is not JSON"],
+    ["retry explain --error sudden", "error.class must be one of transient"],
+    ["retry explain --retry-after -1s", "error.retryAfter"],
+    ["retry explain --attempts 0", "Give a whole number from 1 to 1000"],
     ["shedule", "Did you mean schedule?"],
   ])("%s", async (line, text) => {
     const { code, out, err } = await run(line);
@@ -45,12 +56,52 @@ describe("a usage error", () => {
   });
 });
 
+describe("retry", () => {
+  it("explain prints each attempt with its bounds, and what ends it", async () => {
+    const { code, out, err } = await run("retry explain --attempts 3");
+    expect({ code, err }).toEqual({ code: 0, err: "" });
+    expect(out.split("\n").slice(1, 5)).toEqual([
+      "      1  retry        750 ms           500 ms … 1 s        750 ms",
+      "      2  retry        1.5 s            1 s … 2 s           2.3 s",
+      "      3  retry        3 s              2 s … 4 s           5.3 s",
+      "and 77 more attempts",
+    ]);
+    expect(out).toMatch(/waits of mean length {2}dead {2}attempt 7\d {2}after 23 h \d+ min/);
+  });
+
+  it("explain takes an error with its code, and a Retry-After", async () => {
+    const { out } = await run("retry explain --error throttled:http_429 --retry-after 1m --json");
+    expect(JSON.parse(out).attempts[0].waitMs).toEqual({ minMs: 60_000, meanMs: 67_500, maxMs: 75_000 });
+    expect((await run("retry explain --error permanent:too_large")).out).toContain(
+      "always  dead  attempt 1  at once  too_large is permanent",
+    );
+  });
+
+  it("presets lists policies that explain takes again as a file", async () => {
+    expect((await run("retry presets")).out).toMatch(/^default .*\nrocketmq-ladder .*\nrocketmq-exponential .*\n$/);
+    const file = join(mkdtempSync(join(tmpdir(), "escapement-retry-")), "policy.json");
+    for (const line of (await run("retry presets --json")).out.trimEnd().split("\n")) {
+      const { name, policy } = JSON.parse(line);
+      writeFileSync(file, JSON.stringify(policy));
+      const [byFile, byName] = [
+        await run(`retry explain --policy ${file}`),
+        await run(`retry explain --preset ${name}`),
+      ];
+      expect(byFile).toEqual(byName);
+      expect(byFile.code).toBe(0);
+    }
+    rmSync(dirname(file), { recursive: true });
+  });
+});
+
 describe("help", () => {
   it("has a page for every command, each with an example", async () => {
     const { code, out } = await run("--help");
     expect(code).toBe(0);
     const commands = [...out.matchAll(/^ {2}([a-z]+) (?:\[| {2})/gm)].map(([, name]) => name!);
-    expect(commands).toEqual("serve schedule get cancel reschedule stats topics groups health broker help".split(" "));
+    expect(commands).toEqual(
+      "serve schedule get cancel reschedule stats topics groups health retry broker help".split(" "),
+    );
     for (const name of [
       "serve",
       "schedule",
@@ -65,6 +116,8 @@ describe("help", () => {
       "groups list",
       "groups delete",
       "health",
+      "retry explain",
+      "retry presets",
       "broker",
     ]) {
       const page = await run(`${name} --help`);

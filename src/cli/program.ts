@@ -6,6 +6,7 @@ import { addGet } from "./commands/get.ts";
 import { addGroups } from "./commands/groups.ts";
 import { addHealth } from "./commands/health.ts";
 import { addReschedule } from "./commands/reschedule.ts";
+import { addRetry } from "./commands/retry.ts";
 import { addSchedule } from "./commands/schedule.ts";
 import { addServe } from "./commands/serve.ts";
 import { addStats } from "./commands/stats.ts";
@@ -74,6 +75,7 @@ const buildProgram = (output: Output): Command => {
   addTopics(program, output);
   addGroups(program, output);
   addHealth(program, output);
+  addRetry(program, output);
   addBroker(program);
   return program;
 };

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
+import type { Outcome } from "../delay/delay-store.port.ts";
 import { timeOrderedId } from "../message/id.ts";
 import type { DelayedMessage, RetryOptions } from "../message/message.ts";
 import { durationMs, epochMs } from "../message/time.ts";
-import { backoff, defaultRetry } from "./backoff.ts";
 import { outcome, refusedBeforeSend } from "./outcome.ts";
 import type { FailureClass, SendResult } from "./sink.port.ts";
 
@@ -27,26 +27,32 @@ const failed = (failureClass: FailureClass): SendResult => ({
 });
 const { id } = message(1);
 
+const dueAfter = (decided: Outcome): number => (decided.kind === "retry" ? decided.dueMs - nowMs : Number.NaN);
+const wish = { maxAttempts: 80, initialMs: durationMs(100), maxMs: durationMs(30 * 60_000), multiplier: 2 };
+
 describe("the wait before the next attempt", () => {
+  const waits = (attempt: number, retry?: RetryOptions) =>
+    [0, almostOne].map((draw) => dueAfter(outcome(message(attempt, retry), failed("transient"), nowMs, chance(draw))));
+
   it("lies between half of the exponential step and all of it", () => {
-    const bounds = (attempt: number) => [
-      backoff(defaultRetry, attempt, chance(0)),
-      backoff(defaultRetry, attempt, chance(almostOne)),
-    ];
-    expect(bounds(1)).toEqual([500, 1_000]);
-    expect(bounds(2)).toEqual([1_000, 2_000]);
-    expect(bounds(10)).toEqual([256_000, 512_000]);
+    expect(waits(1)).toEqual([500, 1_000]);
+    expect(waits(2)).toEqual([1_000, 2_000]);
+    expect(waits(10)).toEqual([256_000, 512_000]);
   });
 
   it("never exceeds the cap, however many attempts there were", () => {
-    expect(backoff(defaultRetry, 12, chance(almostOne))).toBe(30 * 60_000);
-    expect(backoff(defaultRetry, 5_000, chance(0))).toBe(15 * 60_000);
+    expect(waits(79)).toEqual([15 * 60_000, 30 * 60_000]);
   });
 
-  it("takes fractional factors, and stays the same with a factor of one", () => {
-    const policy = { ...defaultRetry, initialMs: durationMs(100), multiplier: 1.5 };
-    expect(backoff(policy, 3, chance(almostOne))).toBe(225);
-    expect(backoff({ ...policy, multiplier: 1 }, 70, chance(almostOne))).toBe(100);
+  it("is as the message itself wishes", () => {
+    expect(waits(3, { ...wish, multiplier: 1.5 })).toEqual([113, 225]);
+    expect(waits(70, { ...wish, multiplier: 1 })).toEqual([50, 100]);
+    expect(waits(70, { ...wish, maxMs: durationMs(7_000) })).toEqual([3_500, 7_000]);
+  });
+
+  it("goes on although the message was due days ago: what waited untried is no older for it", () => {
+    const late = { ...message(1), deliverAtMs: epochMs(nowMs - 5 * 86_400_000) };
+    expect(outcome(late, failed("transient"), nowMs, chance(0)).kind).toBe("retry");
   });
 });
 
@@ -72,7 +78,7 @@ describe("what becomes of a message", () => {
   });
 
   it("is dead when its last attempt fails, and says so", () => {
-    const retry = { ...defaultRetry, maxAttempts: 3 };
+    const retry = { ...wish, maxAttempts: 3 };
     expect(outcome(message(2, retry), failed("transient"), nowMs, chance(0)).kind).toBe("retry");
     const detail = "attempt 3 of 3 failed: some_code: why";
     expect(outcome(message(3, retry), failed("transient"), nowMs, chance(0))).toEqual({
@@ -83,7 +89,7 @@ describe("what becomes of a message", () => {
   });
 
   it("is dead without a send when it was taken more often than allowed: it kills its sender", () => {
-    const retry = { ...defaultRetry, maxAttempts: 3 };
+    const retry = { ...wish, maxAttempts: 3 };
     expect(refusedBeforeSend(message(3, retry))).toBeUndefined();
     expect(refusedBeforeSend(message(4, retry))).toMatchObject({
       kind: "bury",

@@ -1,24 +1,29 @@
 import type { Outcome } from "../delay/delay-store.port.ts";
-import type { DelayedMessage } from "../message/message.ts";
-import { type EpochMs, epochMs } from "../message/time.ts";
+import type { DelayedMessage, RetryOptions } from "../message/message.ts";
+import { durationMs, type EpochMs } from "../message/time.ts";
+import { decide } from "../retry/decide.ts";
+import { defaultBackoff, defaultLimits, type PlainPolicy } from "../retry/policy.ts";
 import type { Random } from "../runtime/random.ts";
-import { backoff, defaultRetry } from "./backoff.ts";
 import type { SendResult } from "./sink.port.ts";
 
 /**
- * What becomes of a message after a send: the one place where that is decided, purely. A retry is a delay: the
- * message goes back to waiting with a later time.
+ * What becomes of a message after a send, purely. A retry is a delay: the message goes back to waiting with a later
+ * time. The deciding itself is `retry/decide.ts`; here stands which policy holds for a send to the broker.
+ *
+ * It ends by attempts only, never by age. A record does not hold when the first send failed, and the time it was due
+ * is no substitute: behind a topic that refuses, or while no process ran, messages wait untried for as long as it
+ * takes, and their first failure after that must not be their last.
  */
 export const outcome = (message: DelayedMessage, result: SendResult, nowMs: EpochMs, random: Random): Outcome => {
-  if (result.ok) return { kind: "delivered", id: message.id };
-  const { class: failureClass, code, detail } = result.failure;
-  if (failureClass === "permanent") return { kind: "bury", id: message.id, reason: { code, detail } };
-  const policy = message.retry ?? defaultRetry;
-  if (message.attempt >= policy.maxAttempts) {
-    const last = `attempt ${message.attempt} of ${policy.maxAttempts} failed: ${code}: ${detail}`;
-    return { kind: "bury", id: message.id, reason: { code: "attempts_exhausted", detail: last } };
-  }
-  return { kind: "retry", id: message.id, dueMs: epochMs(nowMs + backoff(policy, message.attempt, random)) };
+  const { id, attempt } = message;
+  if (result.ok) return { kind: "delivered", id };
+  const { failure } = result;
+  const facts = { attempt, crashes: 0, firstFailedAtMs: nowMs, parkedMs: durationMs(0), nowMs, failure };
+  const decision = decide(policyOf(message.retry), facts, random);
+  if (decision.kind === "retry") return { kind: "retry", id, dueMs: decision.atMs };
+  const { code, detail } = failure;
+  if (decision.code === "permanent") return { kind: "bury", id, reason: { code, detail } };
+  return { kind: "bury", id, reason: { code: decision.code, detail: `${decision.text}: ${code}: ${detail}` } };
 };
 
 /**
@@ -26,8 +31,28 @@ export const outcome = (message: DelayedMessage, result: SendResult, nowMs: Epoc
  * that kills its dispatcher is never settled, so its attempts run out here.
  */
 export const refusedBeforeSend = (message: DelayedMessage): Outcome | undefined => {
-  const policy = message.retry ?? defaultRetry;
-  if (message.attempt <= policy.maxAttempts) return undefined;
-  const detail = `taken for sending ${message.attempt - 1} times without an outcome, ${policy.maxAttempts} attempts allowed`;
+  const maxAttempts = message.retry?.maxAttempts ?? byDefault.limits.maxAttempts;
+  if (message.attempt <= maxAttempts) return undefined;
+  const detail = `taken for sending ${message.attempt - 1} times without an outcome, ${maxAttempts} attempts allowed`;
   return { kind: "bury", id: message.id, reason: { code: "attempts_exhausted", detail } };
+};
+
+/** Crashes are attempts like any other: which of them ended without an outcome is not recorded. */
+const byAttempts = (maxAttempts: number) => ({ maxAttempts, maxCrashes: maxAttempts });
+
+const byDefault: PlainPolicy = {
+  backoff: defaultBackoff,
+  limits: byAttempts(defaultLimits.maxAttempts),
+  rules: [],
+};
+
+/** The message's own wish, else the default. */
+const policyOf = (retry: RetryOptions | undefined): PlainPolicy => {
+  if (retry === undefined) return byDefault;
+  const { maxAttempts, initialMs, maxMs, multiplier } = retry;
+  return {
+    backoff: { kind: "exponential", baseMs: initialMs, factor: multiplier, capMs: maxMs, jitter: "equal" },
+    limits: byAttempts(maxAttempts),
+    rules: [],
+  };
 };

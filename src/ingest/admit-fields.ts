@@ -1,7 +1,9 @@
 import { EscapementError } from "../message/errors.ts";
 import { limits, type RetryOptions } from "../message/message.ts";
+import { parseDuration } from "../message/parse-time.ts";
 import { isObjectName, isReservedProperty } from "../message/reserved-properties.ts";
-import { day, durationMs, minute, second } from "../message/time.ts";
+import { day, durationMs } from "../message/time.ts";
+import { defaultBackoff, defaultLimits } from "../retry/policy.ts";
 import {
   cleanBytes,
   hasSpace,
@@ -12,7 +14,6 @@ import {
   textBytes,
   wrongType,
 } from "./admit-text.ts";
-import { parseDuration } from "./parse-time.ts";
 
 /**
  * The checks of the parts that travel to RocketMQ: topic, tag, keys, properties, body; and the retry policy. Each
@@ -185,11 +186,10 @@ const bodyTooLarge = (field: string): EscapementError =>
 const retryFields: ReadonlySet<string> = new Set(["maxAttempts", "initial", "max", "multiplier"]);
 const attemptsMax = 1_000;
 const multiplierMax = 10;
-/** What a policy that names only some of its parts gets for the others; the same as the dispatcher's own default. */
-const retryDefaults = { maxAttempts: 80, initialMs: second, maxMs: durationMs(30 * minute), multiplier: 2 } as const;
 /** Longer than any outage; a larger number is a mistake in units. */
 const retryWaitMax = durationMs(7 * day);
 
+/** What is left out is as in the default policy. */
 export const retryOf = (retry: unknown): RetryOptions => {
   if (typeof retry !== "object" || retry === null || Array.isArray(retry)) throw wrongType("retry", "an object", retry);
   for (const name of Object.keys(retry)) {
@@ -218,14 +218,14 @@ export const retryOf = (retry: unknown): RetryOptions => {
       throw invalidField("retry.multiplier", `must be a number from 1 to ${multiplierMax}`);
     }
   }
-  const initialMs = initial === undefined ? retryDefaults.initialMs : retryWait(initial, "retry.initial");
-  const maxMs = max === undefined ? durationMs(Math.max(retryDefaults.maxMs, initialMs)) : retryWait(max, "retry.max");
+  const initialMs = initial === undefined ? defaultBackoff.baseMs : retryWait(initial, "retry.initial");
+  const maxMs = max === undefined ? durationMs(Math.max(defaultBackoff.capMs, initialMs)) : retryWait(max, "retry.max");
   if (maxMs < initialMs) throw invalidField("retry.max", "is shorter than the first wait");
   return {
-    maxAttempts: (maxAttempts as number | undefined) ?? retryDefaults.maxAttempts,
+    maxAttempts: (maxAttempts as number | undefined) ?? defaultLimits.maxAttempts,
     initialMs,
     maxMs,
-    multiplier: (multiplier as number | undefined) ?? retryDefaults.multiplier,
+    multiplier: (multiplier as number | undefined) ?? defaultBackoff.factor,
   };
 };
 

@@ -1,7 +1,7 @@
 import { EscapementError } from "../message/errors.ts";
 import { limits } from "../message/message.ts";
+import { looksLikeInstant, parseDuration, parseInstant } from "../message/parse-time.ts";
 import { day, type EpochMs, epochMs, epochMsMax } from "../message/time.ts";
-import { looksLikeInstant, parseDuration, parseInstant } from "./parse-time.ts";
 
 /**
  * When a message is due and when it is too late for it, from the fields that say so. Past due times are kept as they

@@ -132,6 +132,107 @@ export type StatsReply = {
   members: string[];
 };
 
+/** A retry policy as it is written; what is left out is as in the preset `default`. */
+export type RetryPolicyInput = {
+  /** The wait after each failure. */
+  backoff?: BackoffInput;
+  /** When to stop. */
+  limits?: RetryLimitsInput;
+  /** What to do about which failure; the first that fits decides. */
+  rules?: RetryRuleInput[];
+};
+
+/** Which fields there are depends on `kind`. */
+export type BackoffInput = {
+  kind?: "fixed" | "list" | "linear" | "exponential" | "decorrelated";
+  /** `fixed`: every wait. */
+  delay?: DurationInput;
+  /** `list`: the waits in their order; the last one stands for all that follow. */
+  delays?: DurationInput[];
+  base?: DurationInput;
+  /** `linear`: added for every failure. Default: the base. */
+  increment?: DurationInput;
+  /** `exponential`, `decorrelated`: growth for every failure, 1 to 10. */
+  factor?: number;
+  cap?: DurationInput;
+  /** Not for `decorrelated`. Default `equal`. */
+  jitter?: "none" | "full" | "equal";
+};
+
+export type RetryLimitsInput = {
+  /** Attempts in all, 1 to 1000. Default 80. */
+  maxAttempts?: number;
+  /** From the first failure, time spent parked not counted; null for no limit. Default 24 h. */
+  maxAge?: DurationInput | null;
+  /** Nothing is tried after this instant. */
+  deadline?: InstantInput;
+  /** Attempts that ended without an outcome. Default 3. */
+  maxCrashes?: number;
+};
+
+export type FailureClassInput = "transient" | "throttled" | "permanent" | "unknown" | "crash";
+
+export type RetryRuleInput = {
+  /** At least one; all that are given must fit. */
+  when: {
+    class?: FailureClassInput;
+    /** A code, or the beginning of one with `*` at the end. */
+    code?: string;
+    /** An HTTP status, or such as `"5xx"`. */
+    status?: number | string;
+    /** From the failure of this attempt on. */
+    fromAttempt?: number;
+  };
+  action: "retry" | "dead" | "park" | "verify";
+  /** With `retry`: another backoff, which counts from `fromAttempt`. */
+  backoff?: BackoffInput;
+  /** With `park`: what is opened again one day. */
+  key?: string;
+};
+
+/** Body of `POST /v1/retry-policies/simulate`: `policy` or `preset`; without both the preset `default`. */
+export type SimulateRetriesRequest = {
+  policy?: RetryPolicyInput;
+  preset?: string;
+  /** What goes on failing. Default: a transient error. */
+  error?: { class?: FailureClassInput; code?: string; status?: number; retryAfter?: DurationInput };
+  /** How many attempts to list, 1 to 1000. Default 100. */
+  attempts?: number;
+  /** Needed where the policy has a deadline. */
+  firstFailedAt?: InstantInput;
+};
+
+export type RetryDecisionKind = "retry" | "dead" | "park" | "verify";
+
+/** Milliseconds: bounds and mean. */
+export type RetrySpan = { minMs: number; meanMs: number; maxMs: number };
+
+/** `code` says which limit or rule made it dead. */
+export type RetryEnd = {
+  decision: RetryDecisionKind;
+  code?: string;
+  attempt: number;
+  afterMs: number;
+  text: string;
+};
+
+export type SimulateRetriesReply = {
+  /** What happens when each attempt fails; `certain` is false where it depends on chance. */
+  attempts: {
+    attempt: number;
+    decision: RetryDecisionKind;
+    certain: boolean;
+    text: string;
+    waitMs?: RetrySpan;
+    sinceFirstMs?: RetrySpan;
+  }[];
+  attemptsLeftOut: number;
+  /** With the longest, the mean and the shortest waits. */
+  fewestAttempts: RetryEnd;
+  typically: RetryEnd;
+  mostAttempts: RetryEnd;
+};
+
 export type HealthReply = {
   status: "ok" | "degraded" | "stopping";
   /** Why not ok, as sentences. */

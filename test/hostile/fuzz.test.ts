@@ -2,8 +2,8 @@ import fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { testApp, testNowMs } from "../../src/admin/testing.ts";
 import { admitReschedule, admitSchedule } from "../../src/ingest/admit.ts";
-import { parseDuration, parseInstant } from "../../src/ingest/parse-time.ts";
 import { isEscapementError } from "../../src/message/errors.ts";
+import { parseDuration, parseInstant } from "../../src/message/parse-time.ts";
 import { judgeDuration, judgeInstant, judgeMessage } from "./judge.ts";
 
 // Random input of every shape: the answer is never 5xx, nothing invalid is accepted, nothing valid is refused, and

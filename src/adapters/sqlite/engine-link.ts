@@ -48,7 +48,9 @@ export const engineOnItsOwnThread = async (
     onBroken(error);
   });
   worker.on("exit", () => {
-    onBroken(new EscapementError("store_unavailable", "the thread of the store has ended"));
+    const error = new EscapementError("store_unavailable", "the thread of the store has ended");
+    opened.reject(error);
+    onBroken(error);
     exited.resolve();
   });
   await opened.promise;

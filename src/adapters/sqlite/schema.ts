@@ -15,7 +15,7 @@ import { EscapementError } from "../../message/errors.ts";
  * | `dead`     | shard, ended_at, seq | the dead, with their reasons                                                 |
  * | `head`     | grp                  | the head of each message group                                               |
  * | `follower` | grp, due, seq        | those behind it                                                              |
- * | `lease`    | shard                | epoch, owner and the lease's end                                             |
+ * | `lease`    | shard                | its epoch                                                                    |
  * | `waiting`  | shard, lane          | how many wait, for people                                                    |
  * | `lane`     | lane                 | a lane's topic, for the same people                                          |
  * | `topic`    | name                 | topics that were once seen to exist                                          |
@@ -76,12 +76,7 @@ const migrations: readonly string[] = [
     id BLOB NOT NULL,
     PRIMARY KEY (grp, due, seq)
   ) WITHOUT ROWID;
-  CREATE TABLE lease (
-    shard INTEGER PRIMARY KEY,
-    epoch INTEGER NOT NULL,
-    owner TEXT,
-    ends_at INTEGER NOT NULL
-  );
+  CREATE TABLE lease (shard INTEGER PRIMARY KEY, epoch INTEGER NOT NULL);
   CREATE TABLE waiting (
     shard INTEGER NOT NULL,
     lane INTEGER NOT NULL,

@@ -340,4 +340,21 @@ describe("a topic or a group that is deleted", () => {
     expect(stage.deliveries.consumedUpTo("t", 0)).toBeUndefined();
     expect(await stage.ids({ group: "h" })).toEqual(["old"]);
   });
+
+  it("begins anew for every group also when that cannot be written at the moment", async () => {
+    for (const id of ["a", "b", "c"]) await stage.send(id);
+    await stage.pop({ max: 2 });
+    stage.journal.failure = new Error("the disk is full");
+    await stage.pop();
+    // As the broker does it: first the messages, then what groups know of them.
+    stage.store.cutTo("t", 0, 0);
+    await expect(stage.time.now(stage.deliveries.forgetTopic("t"))).rejects.toThrow("disk is full");
+    stage.journal.failure = undefined;
+    await stage.time.pass(1_000);
+    await stage.send("new");
+    expect(await stage.ids()).toEqual(["new"]);
+    stage.start();
+    await stage.time.pass(10_000);
+    expect(await stage.ids()).toEqual(["new"]);
+  });
 });

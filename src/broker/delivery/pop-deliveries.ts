@@ -187,9 +187,12 @@ export class PopDeliveries implements Deliveries {
     await this.#journal.close();
   }
 
-  /** Who waits is answered with nothing. */
+  /**
+   * Who waits is answered with nothing. What cannot be written is forgotten all the same: the messages may be gone by
+   * now, and the snapshot that follows a failure says so.
+   */
   async #forget(lines: readonly PollLine[]): Promise<void> {
-    this.#mustWork();
+    this.#mustBeOpen();
     for (const line of lines) {
       const { group, topic } = line.subscription;
       line.close();
@@ -202,8 +205,12 @@ export class PopDeliveries implements Deliveries {
     await this.#journal.durable([]);
   }
 
-  #mustWork(): void {
+  #mustBeOpen(): void {
     if (this.#closed) throw new BrokerError(code.internalServerError, "the broker is stopping");
+  }
+
+  #mustWork(): void {
+    this.#mustBeOpen();
     if (this.#journal.problem !== undefined) throw this.#journal.problem;
   }
 

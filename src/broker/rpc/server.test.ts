@@ -8,6 +8,8 @@ import { createSession } from "../../adapters/rocketmq/session.ts";
 import { eventually, parts } from "../../adapters/rocketmq/testing.ts";
 import { systemTimers } from "../../adapters/system/system-time.ts";
 import { code, method } from "../../protocol/messaging-service.ts";
+import { silentLog } from "../../runtime/log.ts";
+import { startBrokerServer } from "./server.ts";
 import { aMessage, bytes, duration, receiveRequest, resource, sendRequest, statusOf } from "./testing/requests.ts";
 import { startTestServer } from "./testing/start.ts";
 
@@ -193,4 +195,11 @@ describe("gRPC", () => {
     await eventually("none waits", 2_000, () => server.broker.waiting() === 0);
     await eventually("the connection is forgotten", 2_000, () => server.server.connections === 0);
   });
+});
+
+it("a certificate that is none is refused at the start, and not when the first client comes", async () => {
+  const { broker, service } = server;
+  const tls = { key: "not a key", cert: "nor a certificate" };
+  const options = { host: "127.0.0.1", port: 0, broker, service, timers: systemTimers, log: silentLog, tls };
+  await expect(startBrokerServer(options)).rejects.toThrow(/certificate/);
 });

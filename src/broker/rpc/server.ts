@@ -56,19 +56,26 @@ export const startBrokerServer = async (options: BrokerServerOptions): Promise<B
   const pending = { bytes: 0 };
   const sockets = new Set<Socket>();
   const grpcConnections = new Map<Socket, GrpcConnection>();
-  /** Listens nowhere: connections that begin with a TLS handshake are handed to it. Made when the first one comes. */
-  let tlsServer: TlsServer | undefined;
-  const decrypt = (socket: Socket): void => {
-    if (tlsServer === undefined) {
-      const certificate = options.tls ?? selfSignedCertificate();
-      tlsServer = createTlsServer({ ...certificate, ALPNProtocols: ["h2"], handshakeTimeout: silentMs });
-      tlsServer.on("tlsClientError", (_, secure) => secure.destroy());
-      tlsServer.on("secureConnection", (secure) => {
-        secure.on("error", () => {});
-        peek(secure, (first) => serve(secure, first));
-      });
+  /** Listens nowhere: connections that begin with a TLS handshake are handed to it. */
+  const createDecrypter = (certificate: NonNullable<BrokerServerOptions["tls"]>): TlsServer => {
+    let made: TlsServer;
+    try {
+      made = createTlsServer({ ...certificate, ALPNProtocols: ["h2"], handshakeTimeout: silentMs });
+    } catch (error) {
+      throw new Error("the broker's TLS key and certificate must be PEM and belong together", { cause: error });
     }
-    tlsServer.emit("connection", socket);
+    made.on("tlsClientError", (_, secure) => secure.destroy());
+    made.on("secureConnection", (secure) => {
+      secure.on("error", () => {});
+      peek(secure, (first) => serve(secure, first));
+    });
+    return made;
+  };
+  // One of our own is made when the first client wants it; a wrong one that was given is to be said at once.
+  let decrypter = options.tls === undefined ? undefined : createDecrypter(options.tls);
+  const decrypt = (socket: Socket): void => {
+    decrypter ??= createDecrypter(selfSignedCertificate());
+    decrypter.emit("connection", socket);
   };
 
   /** Calls back with the first byte, which stays to be read. */

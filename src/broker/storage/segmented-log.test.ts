@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { code } from "../../protocol/messaging-service.ts";
 import { silentLog } from "../../runtime/log.ts";
 import type { Files, OpenFile } from "../files/files.port.ts";
 import { memoryFiles } from "../files/memory-files.ts";
@@ -45,6 +46,28 @@ const withFiles = (files: Files, change: (file: OpenFile) => Partial<OpenFile>):
 const failure = (code: string): Error => Object.assign(new Error(code), { code });
 
 describe("a segmented log", () => {
+  it("refuses what its bounds have no room for, and takes it when the disk has caught up", async () => {
+    let carryOn = () => {};
+    const disk = new Promise<void>((resolve) => {
+      carryOn = resolve;
+    });
+    const files = withFiles(memoryFiles(), (file) => ({
+      write: async (bytes, position) => {
+        await disk;
+        await file.write(bytes, position);
+      },
+    }));
+    const log = await openLog({ files, waitingBytesMax: 300 });
+    const first = log.append([record("a".repeat(200))]);
+    expect(() => log.append([record("b".repeat(200))])).toThrow(
+      expect.objectContaining({ status: code.tooManyRequests }),
+    );
+    carryOn();
+    await first.durable;
+    await log.append([record("c".repeat(200))]).durable;
+    expect(texts(log).map(([letter]) => letter)).toEqual(["a", "c"]);
+  });
+
   it("gives back records by position and in order, over segments and starts", async () => {
     const files = memoryFiles();
     let log = await openLog({ files });

@@ -33,14 +33,15 @@ export type SegmentedLogOptions = {
   readonly log: Log;
   /** Everything up to here was synced and whole once; recovery need not look at it. */
   readonly knownPosition?: number;
+  /** Beyond this producers wait or fail instead of filling memory: the disk is not keeping up. Default: 64 MiB. */
+  readonly waitingBytesMax?: number;
   /** Everything that was not durable yet is about to be refused. */
   readonly onRefused?: () => void;
 };
 
 /** As much as fits into one write; at 300 MB/s some 13 ms. */
 const groupBytesMax = 4 * 1024 * 1024;
-/** Beyond this producers wait or fail instead of filling memory: the disk is not keeping up. */
-const waitingBytesMax = 64 * 1024 * 1024;
+const waitingBytesMaxDefault = 64 * 1024 * 1024;
 /** What the loss of power may cost in `async` mode. RocketMQ's asynchronous flush has the same. */
 const asyncSyncMs = 500;
 
@@ -98,7 +99,7 @@ export class SegmentedLog implements AppendLog {
   append(records: readonly Buffer[]): { positions: readonly number[]; durable: Promise<void> } {
     if (this.#stopped !== undefined) throw this.#stopped;
     if (records.length === 0) return { positions: [], durable: Promise.resolve() };
-    const { segmentBytes } = this.#options;
+    const { segmentBytes, waitingBytesMax = waitingBytesMaxDefault } = this.#options;
     const bytes = records.reduce((sum, record) => sum + frameHeaderBytes + record.length, 0);
     if (bytes > segmentBytes) {
       throw new BrokerError(

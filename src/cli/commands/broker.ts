@@ -1,4 +1,5 @@
 import { type Command, Option } from "commander";
+import { UsageError } from "../exit-codes.ts";
 import { wholeNumber } from "../flag-values.ts";
 
 type BrokerFlags = {
@@ -8,6 +9,7 @@ type BrokerFlags = {
   readonly autoCreate: boolean;
   readonly flush: "sync" | "async";
   readonly keepHours: number;
+  readonly keepGib?: number;
   readonly transactionCheckMs: number;
 };
 
@@ -29,6 +31,11 @@ export const addBroker = (program: Command): void => {
     )
     .option("--keep-hours <n>", "how long messages are kept, 1 to 8760", wholeNumber(1, 8_760), 72)
     .option(
+      "--keep-gib <n>",
+      "and how many GiB at most, 1 to 10000 (default: 8, in memory 0.25)",
+      wholeNumber(1, 10_000),
+    )
+    .option(
       "--transaction-check-ms <n>",
       "how long a transaction is open before its producer is asked, 500 to 600000",
       wholeNumber(500, 600_000),
@@ -47,7 +54,9 @@ Examples:
     .action(async (flags: BrokerFlags) => {
       // Loaded only here: every other command starts without the broker and its dependencies.
       const { runBroker } = await import("../../run-broker.ts");
-      const { data, keepHours, ...rest } = flags;
-      await runBroker({ ...rest, folder: data, keepMs: keepHours * 3_600_000 });
+      const { data, keepHours, keepGib, ...rest } = flags;
+      if (data === "") throw new UsageError("Say where: --data FOLDER, or leave it out to keep messages in memory.");
+      const keepBytes = keepGib === undefined ? undefined : keepGib * 1024 ** 3;
+      await runBroker({ ...rest, folder: data, keepMs: keepHours * 3_600_000, keepBytes });
     });
 };

@@ -1,15 +1,5 @@
-import { EscapementError } from "../message/errors.ts";
-import {
-  type DurationMs,
-  day,
-  durationMs,
-  type EpochMs,
-  epochMs,
-  epochMsMax,
-  hour,
-  minute,
-  second,
-} from "../message/time.ts";
+import { EscapementError } from "./errors.ts";
+import { type DurationMs, day, durationMs, type EpochMs, epochMs, epochMsMax, hour, minute, second } from "./time.ts";
 
 /**
  * Reads the instants and durations that users write. Pure, and without regular expressions: every form is walked once

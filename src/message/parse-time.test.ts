@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it, test } from "vitest";
-import { isEscapementError } from "../message/errors.ts";
-import { epochMsMax } from "../message/time.ts";
+import { isEscapementError } from "./errors.ts";
 import { delayLevelsMs, parseDuration, parseInstant } from "./parse-time.ts";
+import { epochMsMax } from "./time.ts";
 
 const codeOf = (act: () => unknown): string => {
   try {

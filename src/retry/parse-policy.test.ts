@@ -1,0 +1,135 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { isEscapementError } from "../message/errors.ts";
+import { parsePolicy } from "./parse-policy.ts";
+import { presets } from "./presets.ts";
+
+const refusal = (input: unknown): { field: string | undefined; text: string } => {
+  try {
+    parsePolicy(input);
+  } catch (error) {
+    if (isEscapementError(error, "invalid_field")) return { field: error.field, text: error.message };
+    throw error;
+  }
+  throw new Error("was accepted");
+};
+
+describe("a policy", () => {
+  it("that says nothing is the default preset", () => {
+    expect(parsePolicy({})).toEqual(presets[0]!.policy);
+  });
+
+  it("may say everything", () => {
+    const input = {
+      backoff: { kind: "linear", base: 500, increment: "PT1S", cap: "1h30m", jitter: "full" },
+      limits: { maxAttempts: 1_000, maxAge: null, deadline: "2030-01-01T00:00:00Z", maxCrashes: 1 },
+      rules: [
+        { when: { class: "throttled", status: 429 }, action: "retry" },
+        { when: { code: "http_4*", fromAttempt: 2 }, action: "park", key: "tenant-7" },
+        { when: { status: "5xx" }, action: "retry", backoff: { kind: "decorrelated", base: "2s", factor: 2.5 } },
+      ],
+    };
+    expect(parsePolicy(input)).toEqual({
+      backoff: { kind: "linear", baseMs: 500, incrementMs: 1_000, capMs: 5_400_000, jitter: "full" },
+      limits: { maxAttempts: 1_000, maxCrashes: 1, deadlineMs: 1_893_456_000_000 },
+      rules: [
+        { when: { class: "throttled", status: { from: 429, to: 429 } }, action: "retry" },
+        { when: { code: "http_4*", fromAttempt: 2 }, action: "park", key: "tenant-7" },
+        {
+          when: { status: { from: 500, to: 599 } },
+          action: "retry",
+          backoff: { kind: "decorrelated", baseMs: 2_000, factor: 2.5, capMs: 1_800_000 },
+        },
+      ],
+    });
+  });
+
+  it.each([
+    [{ backoff: { base: 5 } }, "policy.backoff.base", 'perhaps "5s"'],
+    [{ backoff: { base: "5" } }, "policy.backoff.base", "has no unit"],
+    [{ backoff: { base: "-5s" } }, "policy.backoff.base", "negative"],
+    [{ backoff: { base: -5 } }, "policy.backoff.base", "from 0 up"],
+    [{ backoff: { cap: 1.5 } }, "policy.backoff.cap", "whole number of milliseconds"],
+    [{ backoff: { cap: "60d" } }, "policy.backoff.cap", "look at the unit"],
+    [{ backoff: { base: 1_700_000_000_000 } }, "policy.backoff.base", "look at the unit"],
+    [{ limits: { maxAge: 24 } }, "policy.limits.maxAge", 'perhaps "24s"'],
+    [{ limits: { maxAge: "400d" } }, "policy.limits.maxAge", "look at the unit"],
+    [{ limits: { deadline: 1_893_456_000 } }, "policy.limits.deadline", "looks like seconds"],
+  ])("RT-25 in wrong units is refused: %j", (input, field, text) => {
+    const { field: at, text: why } = refusal(input);
+    expect(at).toBe(field);
+    expect(why).toContain(text);
+  });
+
+  it.each([
+    [null, "policy", "must be an object, not null"],
+    [[], "policy", "not an array"],
+    [{ backof: {} }, "policy.backof", "there are backoff, limits, rules"],
+    [{ backoff: { kind: "fibonacci" } }, "policy.backoff.kind", "one of fixed, list"],
+    [{ backoff: { kind: "fixed" } }, "policy.backoff.delay", "is missing"],
+    [
+      { backoff: { kind: "fixed", delay: "1s", factor: 2 } },
+      "policy.backoff.factor",
+      "does not go with the kind fixed",
+    ],
+    [{ backoff: { kind: "list", delays: [] } }, "policy.backoff.delays", "is missing or empty"],
+    [{ backoff: { kind: "list", delays: ["1s", "x"] } }, "policy.backoff.delays[1]", "is not a duration"],
+    [{ backoff: { kind: "list", delays: [null] } }, "policy.backoff.delays[0]", "must be a duration"],
+    [{ backoff: { base: "1m", cap: "1s" } }, "policy.backoff.cap", "shorter than the base"],
+    [{ backoff: { factor: 0.5 } }, "policy.backoff.factor", "from 1 to 10"],
+    [{ backoff: { factor: Number.NaN } }, "policy.backoff.factor", "from 1 to 10"],
+    [{ backoff: { jitter: "decorrelated" } }, "policy.backoff.jitter", '"kind": "decorrelated"'],
+    [{ backoff: { kind: "decorrelated", jitter: "full" } }, "policy.backoff.jitter", "does not go with the kind"],
+    [{ limits: { maxAttempts: 0 } }, "policy.limits.maxAttempts", "from 1 to 1000"],
+    [{ limits: { maxAttempts: 1e9 } }, "policy.limits.maxAttempts", "from 1 to 1000"],
+    [{ rules: {} }, "policy.rules", "must be an array"],
+    [{ rules: [{ action: "dead" }] }, "policy.rules[0].when", "must be an object, not nothing"],
+    [{ rules: [{ when: {}, action: "dead" }] }, "policy.rules[0].when", "is empty"],
+    [{ rules: [{ when: { class: "fatal" }, action: "dead" }] }, "policy.rules[0].when.class", "one of transient"],
+    [{ rules: [{ when: { code: "a*b" }, action: "dead" }] }, "policy.rules[0].when.code", "with a * at the end"],
+    [{ rules: [{ when: { code: "*" }, action: "dead" }] }, "policy.rules[0].when.code", "with a * at the end"],
+    [{ rules: [{ when: { status: "9xx" }, action: "dead" }] }, "policy.rules[0].when.status", "100 to 599"],
+    [{ rules: [{ when: { status: 42 }, action: "dead" }] }, "policy.rules[0].when.status", "100 to 599"],
+    [{ rules: [{ when: { code: "a" } }] }, "policy.rules[0].action", "is missing"],
+    [
+      { rules: [{ when: { code: "a" }, action: "drop" }] },
+      "policy.rules[0].action",
+      "one of retry, dead, park, verify",
+    ],
+    [{ rules: [{ when: { code: "a" }, action: "park" }] }, "policy.rules[0].key", "is missing"],
+    [{ rules: [{ when: { code: "a" }, action: "dead", key: "k" }] }, "policy.rules[0].key", "goes with"],
+    [{ rules: [{ when: { code: "a" }, action: "dead", backoff: {} }] }, "policy.rules[0].backoff", "goes with"],
+    [{ rules: Array(101).fill({ when: { code: "a" }, action: "dead" }) }, "policy.rules", "100 are allowed"],
+  ])("with a mistake is refused, with where and why: %j", (input, field, text) => {
+    const { field: at, text: why } = refusal(input);
+    expect(at).toBe(field);
+    expect(why).toContain(`${field} `);
+    expect(why).toContain(text);
+  });
+
+  it("with many mistakes tells all of them at once, up to twenty", () => {
+    const { text } = refusal({ backoff: { base: "x", factor: 99 }, limits: { maxAttempts: -1 }, rules: [7] });
+    for (const path of ["backoff.base", "backoff.factor", "limits.maxAttempts", "rules[0]"]) {
+      expect(text).toContain(`policy.${path} `);
+    }
+    const wrong = Object.fromEntries(Array.from({ length: 5_000 }, (_, i) => [`name${i}`.padEnd(300, "y"), 1]));
+    const many = refusal(wrong).text;
+    expect(many).toContain("And 4980 more.");
+    expect(many.length).toBeLessThan(4_000);
+  });
+
+  it("is anything at all: either a whole policy or a coded refusal", () => {
+    fc.assert(
+      fc.property(fc.jsonValue(), fc.jsonValue(), fc.jsonValue(), (backoff, limits, rules) => {
+        for (const input of [backoff, { backoff, limits, rules }, { backoff: { kind: "list", delays: rules } }]) {
+          try {
+            expect(parsePolicy(input).backoff.kind).toBeTypeOf("string");
+          } catch (error) {
+            expect(isEscapementError(error, "invalid_field"), String(error)).toBe(true);
+          }
+        }
+      }),
+      { seed: 103, numRuns: 100 },
+    );
+  });
+});
