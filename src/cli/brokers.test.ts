@@ -67,7 +67,7 @@ it("deletes where there is something to delete, and says where that was", async 
   expect((await run("groups list", a!, b!)).out).not.toContain("gone");
 });
 
-it("ends with 5 when there is nothing of that name, and with 1 when it must stay", async () => {
+it("ends with 5 when there is nothing of that name, and makes nothing by asking", async () => {
   expect(await run("topics delete nothing", a!, b!)).toEqual({
     code: 5,
     out: "",

@@ -197,8 +197,10 @@ export const createRemotingAdmin = ({ broker, timers, timeoutMs = 3_000 }: Remot
     },
 
     async deleteGroup(name) {
-      // The real broker would do it, and do without until its next start.
+      // The real broker would do it.
       if (systemGroups.has(name)) throw new RemotingError(`group ${name} is one of RocketMQ's own; it stays`);
+      // Seen at 5.5.0: without cleanOffset it says yes, and the group is there as if nothing had been asked; one that
+      // did not exist is there then, too.
       const fields = { groupName: name, cleanOffset: "true" };
       await must({ code: requestCode.deleteGroup, fields }, `delete group ${name}`);
     },
