@@ -29,13 +29,19 @@ export const exitCodeLegend: readonly (readonly [number, string])[] = [
   [exitCode.usage, "the command line is wrong, or a file cannot be read"],
   [exitCode.unreachable, "no server answered"],
   [exitCode.partlyRejected, "some lines of --file were rejected; the others are scheduled"],
-  [exitCode.notFound, "no message with that id or key"],
+  [exitCode.notFound, "no message with that id or key, no topic or group of that name"],
   [exitCode.tooLate, "too late: the message is being sent or has ended"],
 ];
 
 /** A mistake on the command line that only shows after parsing. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
+}
+
+/** What a command names is not there. */
+export class NotFoundError extends Error {
+  override readonly name = "NotFoundError";
+  readonly code = "not_found";
 }
 
 /** Ends the command with this code; what there was to say has been said. */
@@ -52,6 +58,7 @@ export class QuietExit extends Error {
 export const exitCodeOf = (error: unknown): number => {
   if (error instanceof QuietExit) return error.code;
   if (error instanceof UsageError || error instanceof EscapementInputError) return exitCode.usage;
+  if (error instanceof NotFoundError) return exitCode.notFound;
   if (error instanceof EscapementBatchStoppedError) return exitCodeOf(error.cause);
   if (error instanceof EscapementUnreachableError) return exitCode.unreachable;
   if (error instanceof EscapementClientError && error.code === "not_found") return exitCode.notFound;

@@ -9,7 +9,7 @@ import {
 import type { Timers } from "../../runtime/timers.ts";
 
 /**
- * Creates topics and consumer groups at one broker. The gRPC protocol cannot do that, so this speaks the older
+ * Creates, lists and deletes topics and consumer groups at one broker. The gRPC protocol cannot do that, so this speaks the older
  * remoting protocol to the broker's own port (10911 by default), with one connection per question: these are rare.
  *
  * A cluster has several brokers and each keeps its own topics: ask every one of them.
@@ -22,8 +22,16 @@ export type RemotingAdmin = {
   /** Undefined when the broker does not have it. */
   topic(name: string): Promise<TopicConfig | undefined>;
   topicExists(name: string): Promise<boolean>;
+  /** Those that programs use; with `all` also those that the broker keeps for itself. */
+  topics(options?: { readonly all?: boolean }): Promise<TopicConfig[]>;
+  /** With all its messages. A broker may say yes for a topic that it does not have. */
+  deleteTopic(name: string): Promise<void>;
   /** Undefined when the broker does not have it. A broker with its default settings creates it by being asked. */
   group(name: string): Promise<GroupConfig | undefined>;
+  /** Asks for none by name, and so creates none. */
+  groups(options?: { readonly all?: boolean }): Promise<GroupConfig[]>;
+  /** With how far it has read: one of the same name begins anew. Refuses those that the broker needs itself. */
+  deleteGroup(name: string): Promise<void>;
 };
 
 /** A broker takes MIXED (all of the others in one topic) only when its `enableMixedMessageType` is set. */
@@ -39,7 +47,7 @@ export type NewGroup = {
   readonly orderly?: boolean;
 };
 
-export type GroupConfig = { readonly name: string; readonly retryMaxTimes: number };
+export type GroupConfig = { readonly name: string; readonly retryMaxTimes: number; readonly orderly: boolean };
 
 export type RemotingAdminOptions = {
   /** `host:port` of the broker. */
@@ -60,8 +68,18 @@ export class RemotingError extends Error {
   }
 }
 
-const requestCode = { updateTopic: 17, updateGroup: 200, topicConfig: 351, groupConfig: 352 } as const;
-const replyCode = { ok: 0, topicNotExist: 17, groupNotExist: 26 } as const;
+const requestCode = {
+  updateTopic: 17,
+  allTopics: 21,
+  updateGroup: 200,
+  allGroups: 201,
+  deleteGroup: 207,
+  deleteTopic: 215,
+  systemTopics: 305,
+  topicConfig: 351,
+  groupConfig: 352,
+} as const;
+const replyCode = { ok: 0, notSupported: 3, topicNotExist: 17, groupNotExist: 26 } as const;
 
 const readAndWrite = 6;
 const queuesDefault = 8;
@@ -69,6 +87,20 @@ const queuesMax = 1_024; // the broker has no limit of its own, and a slip of a 
 /** The broker gives up on a message after 16 redeliveries by default; whoever owns retries must not be cut off. */
 const retryMaxTimesDefault = 10_000;
 const groupPattern = /^[%|a-zA-Z0-9_-]{1,120}$/;
+
+/** Each group's copies of messages that come again. */
+const retryTopicPrefix = "%RETRY%";
+/** Made by every broker at its start, for its own use and for tools. It lists its system topics, but not these. */
+const systemGroups: ReadonlySet<string> = new Set([
+  "CID_ONS-HTTP-PROXY",
+  "CID_ONSAPI_OWNER",
+  "CID_ONSAPI_PERMISSION",
+  "CID_ONSAPI_PULL",
+  "CID_RMQ_SYS_TRANS",
+  "FILTERSRV_CONSUMER",
+  "SELF_TEST_C_GROUP",
+  "TOOLS_CONSUMER",
+]);
 
 const isMissing = ({ code }: RemotingReply): boolean =>
   code === replyCode.topicNotExist || code === replyCode.groupNotExist;
@@ -86,16 +118,26 @@ export const createRemotingAdmin = ({ broker, timers, timeoutMs = 3_000 }: Remot
 
   const topic = async (name: string): Promise<TopicConfig | undefined> => {
     const reply = await ask({ code: requestCode.topicConfig, fields: { topic: name } });
-    if (reply.code === replyCode.ok) return topicConfig(name, reply.body);
+    if (reply.code === replyCode.ok) return topicConfig(name, readJson(reply.body) as WireTopic);
     if (isMissing(reply)) return undefined;
     throw new RemotingError(`the broker at ${broker} did not say whether topic ${name} exists: ${reply.remark}`);
   };
 
-  const groupSettings = async (name: string): Promise<{ retryMaxTimes: number } | undefined> => {
+  const groupSettings = async (name: string): Promise<WireGroup | undefined> => {
     const reply = await ask({ code: requestCode.groupConfig, fields: { group: name } });
-    if (reply.code === replyCode.ok) return JSON.parse(reply.body.toString("utf8")) as { retryMaxTimes: number };
+    if (reply.code === replyCode.ok) return readJson(reply.body) as WireGroup;
     if (isMissing(reply)) return undefined;
     throw new RemotingError(`the broker at ${broker} did not say whether group ${name} exists: ${reply.remark}`);
+  };
+
+  const systemTopics = async (): Promise<ReadonlySet<string>> => {
+    const reply = await ask({ code: requestCode.systemTopics });
+    // The embedded broker does not show its own at all.
+    if (reply.code === replyCode.notSupported) return new Set();
+    if (reply.code !== replyCode.ok) {
+      throw new RemotingError(`the broker at ${broker} did not name its own topics: ${reply.remark}`, reply.code);
+    }
+    return new Set((readJson(reply.body) as { topicList?: string[] }).topicList);
   };
 
   return {
@@ -128,9 +170,39 @@ export const createRemotingAdmin = ({ broker, timers, timeoutMs = 3_000 }: Remot
       await must({ code: requestCode.updateTopic, fields }, `create topic ${name}`);
     },
 
+    async topics({ all = false } = {}) {
+      const { body } = await must({ code: requestCode.allTopics }, "list its topics");
+      const { topicConfigTable = {} } = readJson(body) as { topicConfigTable?: Record<string, WireTopic> };
+      const left = all ? new Set<string>() : await systemTopics();
+      return Object.entries(topicConfigTable)
+        .filter(([name]) => all || !(left.has(name) || name.startsWith(retryTopicPrefix)))
+        .map(([name, topic]) => topicConfig(name, topic));
+    },
+
+    async deleteTopic(name) {
+      await must({ code: requestCode.deleteTopic, fields: { topic: name } }, `delete topic ${name}`);
+    },
+
     async group(name) {
-      const config = await groupSettings(name);
-      return config && { name, retryMaxTimes: config.retryMaxTimes };
+      const settings = await groupSettings(name);
+      return settings && groupConfig(name, settings);
+    },
+
+    async groups({ all = false } = {}) {
+      const { body } = await must({ code: requestCode.allGroups }, "list its consumer groups");
+      const { subscriptionGroupTable = {} } = readJson(body) as { subscriptionGroupTable?: Record<string, WireGroup> };
+      return Object.entries(subscriptionGroupTable)
+        .filter(([name]) => all || !systemGroups.has(name))
+        .map(([name, group]) => groupConfig(name, group));
+    },
+
+    async deleteGroup(name) {
+      // The real broker would do it.
+      if (systemGroups.has(name)) throw new RemotingError(`group ${name} is one of RocketMQ's own; it stays`);
+      // Seen at 5.5.0: without cleanOffset it says yes, and the group is there as if nothing had been asked; one that
+      // did not exist is there then, too.
+      const fields = { groupName: name, cleanOffset: "true" };
+      await must({ code: requestCode.deleteGroup, fields }, `delete group ${name}`);
     },
 
     async createGroup({ name, retryMaxTimes = retryMaxTimesDefault, orderly }) {
@@ -162,13 +234,30 @@ const newGroupSettings = {
   consumeTimeoutMinute: 15,
 };
 
-const topicConfig = (name: string, body: Buffer): TopicConfig => {
-  const read = JSON.parse(body.toString("utf8")) as {
-    writeQueueNums?: number;
-    attributes?: Record<string, string>;
-  };
-  return { name, queues: read.writeQueueNums ?? 0, type: read.attributes?.["message.type"] ?? "NORMAL" };
-};
+type WireTopic = { readonly writeQueueNums?: number; readonly attributes?: Readonly<Record<string, string>> };
+type WireGroup = { readonly retryMaxTimes: number; readonly consumeMessageOrderly?: boolean };
+
+const topicConfig = (name: string, { writeQueueNums, attributes }: WireTopic): TopicConfig => ({
+  name,
+  queues: writeQueueNums ?? 0,
+  type: attributes?.["message.type"] ?? "NORMAL",
+});
+
+const groupConfig = (name: string, { retryMaxTimes, consumeMessageOrderly }: WireGroup): GroupConfig => ({
+  name,
+  retryMaxTimes,
+  orderly: consumeMessageOrderly ?? false,
+});
+
+/** Brokers write maps with numbers as keys (`{0:"a"}`, as static topics have) without the quotes that JSON wants. */
+const readJson = (body: Buffer): unknown =>
+  JSON.parse(
+    body
+      .toString("utf8")
+      .replace(/"[^"\\]*(?:\\.[^"\\]*)*"|(-?\d+)(?=\s*:)/g, (part, key?: string) =>
+        key === undefined ? part : `"${key}"`,
+      ),
+  );
 
 const askBroker = (
   broker: string,

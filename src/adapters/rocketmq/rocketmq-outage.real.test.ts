@@ -110,7 +110,7 @@ describe("a broker that allows mixed topics", () => {
     const group = uniqueName("ingest_group");
     expect(await ensureIngest({ ...base(), admin, topic, group })).toEqual({ type: "MIXED" });
     expect(await ensureIngest({ ...base(), admin, topic, group })).toEqual({ type: "MIXED" });
-    expect(await admin.group(group)).toEqual({ name: group, retryMaxTimes: 10_000 });
+    expect(await admin.group(group)).toEqual({ name: group, retryMaxTimes: 10_000, orderly: false });
     const sink = createRocketmqSink(base());
     const plain = [aMessage(), aMessage()];
     const grouped = aMessage({ messageGroup: "g" });

@@ -164,7 +164,7 @@ describe("the consumer group", () => {
     const group = uniqueName("ingest_group");
     const made = await ensureIngest({ endpoint, admin, topic, group, ...parts });
     expect(made).toEqual({ type: "NORMAL" });
-    expect(await admin.group(group)).toEqual({ name: group, retryMaxTimes: 10_000 });
+    expect(await admin.group(group)).toEqual({ name: group, retryMaxTimes: 10_000, orderly: false });
     await sink.send(topic, [aMessage({ topic }), aMessage({ topic })]);
     const source = createRocketmqSource({ endpoint, topic, group, pollMs: 1_000, ...parts });
     open.push(source);

@@ -55,9 +55,9 @@ describe("consumer groups at a real broker", () => {
   it("are created with many redeliveries, and a second time only what is asked changes", async () => {
     const name = uniqueName("group");
     await admin.createGroup({ name });
-    expect(await admin.group(name)).toEqual({ name, retryMaxTimes: 10_000 });
+    expect(await admin.group(name)).toEqual({ name, retryMaxTimes: 10_000, orderly: false });
     await admin.createGroup({ name, retryMaxTimes: 77 });
-    expect(await admin.group(name)).toEqual({ name, retryMaxTimes: 77 });
+    expect(await admin.group(name)).toEqual({ name, retryMaxTimes: 77, orderly: false });
     await expect(admin.createGroup({ name: "two words" })).rejects.toThrow(/not a group name/);
   });
 });

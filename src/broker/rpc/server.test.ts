@@ -64,7 +64,7 @@ describe("one port", () => {
     await expect(admin.createTopic({ name: "made", type: "DELAY" })).rejects.toThrow("exists with type FIFO");
     expect(await admin.group("readers")).toBeUndefined();
     await admin.createGroup({ name: "readers", retryMaxTimes: 3 });
-    expect(await admin.group("readers")).toEqual({ name: "readers", retryMaxTimes: 3 });
+    expect(await admin.group("readers")).toEqual({ name: "readers", retryMaxTimes: 3, orderly: false });
     expect(server.broker.groups()).toContainEqual({ name: "readers", attemptsMax: 4, orderly: false });
   });
 

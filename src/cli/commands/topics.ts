@@ -1,5 +1,5 @@
 import { type Command, Option } from "commander";
-import { atEachBroker, type BrokerFlags, brokerOption } from "../brokers.ts";
+import { atEachBroker, type BrokerFlags, brokerOption, deleteAtBrokers, listAtBrokers } from "../brokers.ts";
 import { wholeNumber } from "../flag-values.ts";
 import type { Output } from "../output.ts";
 import type { GlobalFlags } from "../session.ts";
@@ -13,8 +13,10 @@ type CreateFlags = BrokerFlags & {
 export const addTopics = (program: Command, output: Output): void => {
   const topics = program
     .command("topics")
-    .summary("create RocketMQ topics")
-    .description("Creates RocketMQ topics. This speaks to the brokers themselves, not to the Escapement server.");
+    .summary("create, list and delete RocketMQ topics")
+    .description(
+      "Creates, lists and deletes RocketMQ topics. This speaks to the brokers themselves, not to the Escapement server.",
+    );
   topics
     .command("create")
     .summary("create a topic at the brokers")
@@ -48,4 +50,53 @@ Examples:
       if (json) output.printJson(topic);
       else output.print(`${printable(name)} is there: ${flags.type}, ${queues} queues, at ${brokers.join(", ")}`);
     });
+  topics
+    .command("list")
+    .summary("list the topics that the brokers have")
+    .description("Lists the topics of every broker given: one row where brokers agree, one for each way they differ.")
+    .option("--all", "also RocketMQ's own, and the topics in which it keeps retries")
+    .addOption(brokerOption())
+    .addHelpText(
+      "after",
+      `
+Examples:
+  escapement topics list --broker 127.0.0.1:8081
+  ROCKETMQ_ADMIN=10.0.0.5:10911,10.0.0.6:10911 escapement topics list --json | jq -r '.[].name'`,
+    )
+    .action(async (flags: BrokerFlags & { readonly all?: boolean }, command: Command) => {
+      await listAtBrokers("topics", flags, command, output, async (admin) =>
+        (await admin.topics(flags)).map(({ name, type, queues }) => ({ name, type, queues })),
+      );
+    });
+  topics
+    .command("delete")
+    .summary("delete a topic and its messages at the brokers")
+    .description("Deletes a topic with all its messages, without asking, at every broker given that has it.")
+    .argument("<name>", "name of the topic")
+    .addOption(brokerOption())
+    .addHelpText(
+      "after",
+      `
+${routeNote}
+
+Example:
+  escapement topics delete orders --broker 127.0.0.1:8081`,
+    )
+    .action(async (name: string, flags: BrokerFlags, command: Command) => {
+      const { json } = command.optsWithGlobals<GlobalFlags>();
+      const brokers = await deleteAtBrokers(
+        `topic ${name}`,
+        flags,
+        command,
+        (admin) => admin.topicExists(name),
+        (admin) => admin.deleteTopic(name),
+      );
+      if (json) return output.printJson({ name, deleted: true, brokers });
+      output.print(`deleted topic ${printable(name)} at ${brokers.join(", ")}`);
+      output.tell(routeNote);
+    });
 };
+
+/** Seen at RocketMQ 5.5.0: the broker forgets the topic at once, the name server still had its route minutes later. */
+const routeNote =
+  "The name servers of a RocketMQ cluster may go on showing its route for a while;\nmqadmin deleteTopic removes it there, too.";
