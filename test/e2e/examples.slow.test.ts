@@ -39,7 +39,7 @@ const run = async (command: string, ...args: string[]): Promise<string> => {
 
 /** The lines that stand after "Prints" in an example's comment, further in than the rest. */
 const promised = (example: string): string => {
-  const comment = readFileSync(join(root, example), "utf8").split(/\bPrints\b.*\n/)[1]!;
+  const comment = readFileSync(join(root, example), "utf8").split(/\bPrints\b.*\n/)[1]!.split("*/")[0]!;
   const lines = [...comment.matchAll(/^(?: \*|\/\/)? {3,}(\S.*)$/gm)].map(([, line]) => line);
   return `${lines.join("\n")}\n`;
 };
@@ -48,6 +48,12 @@ describe("the examples", () => {
   it("schedule-and-cancel.ts", async () => {
     const example = "examples/schedule-and-cancel.ts";
     expect(promised(example).split("\n")).toHaveLength(6);
+    expect(await run(process.execPath, example)).toBe(promised(example));
+  });
+
+  it("schedule-and-receive.ts", async () => {
+    const example = "examples/schedule-and-receive.ts";
+    expect(promised(example)).toContain("received   hello, not early");
     expect(await run(process.execPath, example)).toBe(promised(example));
   });
 

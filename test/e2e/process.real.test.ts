@@ -48,7 +48,7 @@ describe("a start that fails", () => {
     const other = await start();
     const env = { REDIS_NAMESPACE: uniqueName("fail").slice(0, 32), LEASE_MS: "30000" };
     await expect(start({ ...env, HTTP_ADDR: new URL(other.url).host })).rejects.toThrow(
-      "escapement cannot start: listen EADDRINUSE",
+      /escapement cannot start: another program listens on .*HTTP_ADDR/,
     );
     const next = await start({ ...env, NODE_NAME: "next" });
     const client = new EscapementClient({ url: next.url });

@@ -44,6 +44,9 @@ const pollFrame = (topic: string): Buffer => {
   return Buffer.concat([head, message]);
 };
 
+/** What stands before it is a byte and its length; the message and the time come after it. */
+const firstFrame = (stream: Buffer): Buffer => stream.subarray(5, 5 + stream.readUInt32BE(1));
+
 it("1,000 idle long polls cost little, wake when something comes, and hold nobody up", async () => {
   const before = process.memoryUsage().rss;
   const frame = pollFrame("idle");
@@ -64,7 +67,7 @@ it("1,000 idle long polls cost little, wake when something comes, and hold nobod
       stream.on("data", (part: Buffer) => received.push(part));
       stream.on("error", () => {});
       stream.on("end", () => {
-        if (received.length > 0) ended.push(statusOf(Buffer.concat(received).subarray(5)));
+        if (received.length > 0) ended.push(statusOf(firstFrame(Buffer.concat(received))));
       });
       stream.end(frame);
     }
