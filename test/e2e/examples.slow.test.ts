@@ -39,7 +39,9 @@ const run = async (command: string, ...args: string[]): Promise<string> => {
 
 /** The lines that stand after "Prints" in an example's comment, further in than the rest. */
 const promised = (example: string): string => {
-  const comment = readFileSync(join(root, example), "utf8").split(/\bPrints\b.*\n/)[1]!.split("*/")[0]!;
+  const comment = readFileSync(join(root, example), "utf8")
+    .split(/\bPrints\b.*\n/)[1]!
+    .split("*/")[0]!;
   const lines = [...comment.matchAll(/^(?: \*|\/\/)? {3,}(\S.*)$/gm)].map(([, line]) => line);
   return `${lines.join("\n")}\n`;
 };
