@@ -198,7 +198,7 @@ describe("against a Map", () => {
           expect(set.size).toBe(0);
         },
       ),
-      { numRuns: 1500 },
+      { numRuns: 600 },
     );
   });
 
