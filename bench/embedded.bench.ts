@@ -16,7 +16,6 @@ import { freePort, startServer } from "./lab/server-process.ts";
  */
 const delayMs = 2_000;
 const spreadMs = 1_000;
-const topic = "BENCH";
 
 export const benchmark: Benchmark = async (lab, report) => {
   mkdirSync(lab.runDir, { recursive: true });
@@ -24,15 +23,21 @@ export const benchmark: Benchmark = async (lab, report) => {
   const endpoint = `127.0.0.1:${await freePort()}`;
   const env = { REDIS_URL: "", ROCKETMQ_ENDPOINT: "", ROCKETMQ_ADMIN: "", BROKER_ADDR: endpoint, DATA_DIR: folder };
   const server = await startServer(lab, { env });
-  const connections = Array.from({ length: 8 }, () => new HttpConnection(server.port));
+  /** New for each stage: the server closes those that were idle during the one before. */
+  const connected = <T>(work: (connections: readonly HttpConnection[]) => Promise<T>): Promise<T> => {
+    const connections = Array.from({ length: 8 }, () => new HttpConnection(server.port));
+    return work(connections).finally(() => {
+      for (const connection of connections) connection.close();
+    });
+  };
   const processes = { generator: process.pid, server: server.pid };
   const holdMs = lab.quick ? 2_000 : 10_000;
-  const soon = requestsDue(delayMs, spreadMs);
 
-  const stage = async (perSecond: number, durationMs: number) => {
+  const stage = async (topic: string, perSecond: number, durationMs: number) => {
+    const soon = requestsDue(topic, delayMs, spreadMs);
     const before = await lookAt(server);
     const meter = new Meter(processes);
-    const sent = await sendAtRate(connections, perSecond, durationMs, soon);
+    const sent = await connected((connections) => sendAtRate(connections, perSecond, durationMs, soon));
     const deadlineMs = Date.now() + delayMs + spreadMs + 15_000;
     let after = await lookAt(server);
     while (countBetween(before, after) < sent && Date.now() < deadlineMs) {
@@ -47,11 +52,11 @@ export const benchmark: Benchmark = async (lab, report) => {
     return { sent, out: countBetween(before, after), measured, numbers };
   };
 
-  await stage(5_000, lab.quick ? 1_000 : 5_000); // a process that has just started is slower for a while
-  const witness = await startWitness(endpoint, { topic, group: "BENCH_G" });
+  await stage("WARM", 5_000, lab.quick ? 1_000 : 5_000); // a process that has just started is slower for a while
+  const witness = await startWitness(endpoint, { topic: "WITNESSED", group: "WITNESSED_G" });
   await pause(1_000);
   await witness.clear();
-  const quiet = await stage(2_000, holdMs);
+  const quiet = await stage("WITNESSED", 2_000, holdMs);
   await pause(300);
   const seen = await witness.summary();
   await witness.stop();
@@ -72,18 +77,22 @@ export const benchmark: Benchmark = async (lab, report) => {
 
   let best: Row | undefined;
   for (const perSecond of lab.quick ? [4_000] : [8_000, 10_000, 12_000, 15_000, 18_000, 22_000, 26_000, 30_000]) {
-    const { sent, out, measured, numbers } = await stage(perSecond, holdMs);
+    const { sent, out, measured, numbers } = await stage("MAIN", perSecond, holdMs);
     if (sent < perSecond * (holdMs / 1000) * 0.98 || out < sent || !(numbers["dispatch p99 ms"] <= 1_000)) break;
     const what = `embedded: highest rate with dispatch lateness p99 ≤ 1 s over ${holdMs / 1000} s`;
     best = { id: "embedded/sustained", what, ...base, ...measured, numbers };
   }
   if (best !== undefined) report(best);
 
-  const far = requestsDue(3_600_000, 3_600_000);
-  await saturate(connections, lab.quick ? 500 : 2_000, () => far[0]!);
-  let turn = 0;
+  const far = requestsDue("FAR", 3_600_000, 3_600_000);
+  const flatOut = (durationMs: number) =>
+    connected((connections) => {
+      let turn = 0;
+      return saturate(connections, durationMs, () => far[turn++ % far.length]!);
+    });
+  await flatOut(lab.quick ? 500 : 2_000);
   const meter = new Meter(processes);
-  const answers = await saturate(connections, lab.quick ? 1_000 : 6_000, () => far[turn++ % far.length]!);
+  const answers = await flatOut(lab.quick ? 1_000 : 6_000);
   const accepted = (answers.get(200) ?? 0) * perRequest;
   report({
     id: "embedded/batch",
@@ -92,10 +101,9 @@ export const benchmark: Benchmark = async (lab, report) => {
     ...meter.stop(accepted),
     numbers: { refused: [...answers].reduce((sum, [status, count]) => (status === 200 ? sum : sum + count), 0) },
   });
-  for (const connection of connections) connection.close();
   await server.stop();
   rmSync(folder, { recursive: true, force: true });
 };
 
-const requestsDue = (fromMs: number, overMs: number): Buffer[] =>
+const requestsDue = (topic: string, fromMs: number, overMs: number): Buffer[] =>
   Array.from({ length: 20 }, () => batchRequest(() => topic, perRequest, fromMs, overMs));
