@@ -5,9 +5,9 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import { SqliteDelayStore } from "../src/adapters/sqlite/sqlite-delay-store.ts";
 import { machineClock, systemTimers } from "../src/adapters/system/system-time.ts";
 import { timeOrderedId } from "../src/message/id.ts";
-import { IdList } from "../src/message/id-list.ts";
 import type { DelayedMessage } from "../src/message/message.ts";
 import { durationMs, epochMs } from "../src/message/time.ts";
+import { claimsInDueOrder, type Job } from "./lab/claims.ts";
 import { body200 } from "./lab/fill.ts";
 import { Meter } from "./lab/meter.ts";
 import { inParallel } from "./lab/pace.ts";
@@ -42,8 +42,6 @@ export const benchmark: Benchmark = async (lab, report) => {
 const shards = 32;
 const batch = 200;
 const spreadMs = 3_600_000;
-
-type Job = { readonly shard: number; readonly messages: readonly DelayedMessage[] };
 
 class SqliteRun {
   readonly folder: string;
@@ -80,7 +78,7 @@ class SqliteRun {
     const jobs = this.jobs(count, batch, dueOf);
     const accept = () => inParallel(jobs.length, 8, (i) => this.accept(jobs[i]!));
     await this.#measured(`sqlite/accept batch, ${shape}`, `SQLite: accept, calls of ${batch}, ${shape}`, count, accept);
-    const claims = claimsInDueOrder(jobs);
+    const claims = claimsInDueOrder(jobs, shards, batch);
     const laterMs = epochMs(this.#nowMs + 2 * spreadMs);
     const pass = () =>
       inParallel(claims.length, 8, async (i) => {
@@ -166,22 +164,4 @@ const restart = async (folder: string, report: Report, count: number): Promise<v
   const { perSecond: _none, ...cost } = measured;
   const what = `SQLite: start with ${count.toLocaleString("en-US")} waiting, until every shard has been read`;
   report({ id: "sqlite/restart", what, durability: "always", ...cost, numbers });
-};
-
-/** As an owner claims: of each shard those together that are due together. */
-const claimsInDueOrder = (jobs: readonly Job[]): { shard: number; ids: IdList }[] => {
-  const byShard = Array.from({ length: shards }, (_, shard) =>
-    jobs
-      .filter((job) => job.shard === shard)
-      .flatMap(({ messages }) => messages)
-      .sort((a, b) => a.deliverAtMs - b.deliverAtMs)
-      .map(({ id }) => id),
-  );
-  const claims: { shard: number; ids: IdList }[] = [];
-  for (let from = 0; byShard.some((ids) => from < ids.length); from += batch) {
-    for (const [shard, ids] of byShard.entries()) {
-      if (from < ids.length) claims.push({ shard, ids: IdList.of(ids.slice(from, from + batch)) });
-    }
-  }
-  return claims;
 };

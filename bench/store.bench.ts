@@ -4,9 +4,9 @@ import { parseArgs } from "node:util";
 import { Redis } from "ioredis";
 import { RedisDelayStore } from "../src/adapters/redis/redis-delay-store.ts";
 import { timeOrderedId } from "../src/message/id.ts";
-import { IdList } from "../src/message/id-list.ts";
 import type { DelayedMessage } from "../src/message/message.ts";
 import { durationMs, epochMs } from "../src/message/time.ts";
+import { claimsInDueOrder, type Job } from "./lab/claims.ts";
 
 /**
  * How fast the Redis store accepts, and claims and settles, and what a message costs there: CPU of this process and of
@@ -79,26 +79,6 @@ const inParallel = async <T>(jobs: readonly T[], work: (job: T) => Promise<void>
   await Promise.all(Array.from({ length: inFlight }, worker));
 };
 
-type Job = { shard: number; messages: DelayedMessage[] };
-
-/** As an owner claims: of each shard those together that are due together. */
-const claimsInDueOrder = (jobs: readonly Job[]): { shard: number; ids: IdList }[] => {
-  const byShard = Array.from({ length: shardCount }, (_, shard) =>
-    jobs
-      .filter((job) => job.shard === shard)
-      .flatMap(({ messages }) => messages)
-      .sort((a, b) => a.deliverAtMs - b.deliverAtMs)
-      .map(({ id }) => id),
-  );
-  const claims: { shard: number; ids: IdList }[] = [];
-  for (let from = 0; byShard.some((ids) => from < ids.length); from += batch) {
-    for (const [shard, ids] of byShard.entries()) {
-      if (from < ids.length) claims.push({ shard, ids: IdList.of(ids.slice(from, from + batch)) });
-    }
-  }
-  return claims;
-};
-
 const jobs = (dueOf: (i: number) => number, keys: boolean): Job[] =>
   Array.from({ length: messageCount / batch }, (_, job) => {
     const shard = job % shardCount;
@@ -151,7 +131,7 @@ const round = async (fsync: string): Promise<void> => {
       ),
     );
     const bytes = ((await redisInfo("used_memory")) - memoryBefore) / messageCount;
-    const dueTogether = claimsInDueOrder(work);
+    const dueTogether = claimsInDueOrder(work, shardCount, batch);
     const laterMs = epochMs(nowMs + spreadMs);
     rows.push(
       await measured(`claim + settle, ${shape}`, messageCount, () =>

@@ -11,8 +11,7 @@ import { SqliteDelayStore } from "./adapters/sqlite/sqlite-delay-store.ts";
 import type { Config, RedisConfig, RocketmqConfig } from "./config.ts";
 import type { DelayStore } from "./delay/delay-store.port.ts";
 import type { TopicDirectory, TopicMemory } from "./ingest/topic-directory.port.ts";
-import { epochMs } from "./message/time.ts";
-import type { Clock, MachineClock } from "./runtime/clock.ts";
+import { type Clock, type MachineClock, uncheckedClock } from "./runtime/clock.ts";
 import type { Log } from "./runtime/log.ts";
 import type { Metrics } from "./runtime/metrics.ts";
 import type { Random } from "./runtime/random.ts";
@@ -32,7 +31,7 @@ export type Surroundings = {
 export const connect = async (config: Config, surroundings: Surroundings): Promise<ServiceParts> => {
   const { machine } = surroundings;
   // Adapters time their own calls and stamp what they send; deciding what is due is the service's checked clock alone.
-  const clock: Clock = { nowMs: () => epochMs(Math.floor(machine.wallMs())), monotonicMs: machine.monotonicMs };
+  const clock = uncheckedClock(machine);
   const waiting =
     config.redis === undefined ? await openSqlite(config, surroundings) : await openRedis(config.redis, config, clock);
   const { topic, group, receivers } = config.ingest;

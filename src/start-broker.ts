@@ -19,8 +19,7 @@ import { type Flush, SegmentedLog } from "./broker/storage/segmented-log.ts";
 import { checkAfterMsDefault } from "./broker/transactions.ts";
 import { openBrokerDelayRoom } from "./broker-delay-room.ts";
 import { notListening, shownAddress } from "./listen-address.ts";
-import { epochMs } from "./message/time.ts";
-import type { Clock, MachineClock } from "./runtime/clock.ts";
+import { type MachineClock, uncheckedClock } from "./runtime/clock.ts";
 import { type Log, silentLog } from "./runtime/log.ts";
 import type { Random } from "./runtime/random.ts";
 import type { Timers } from "./runtime/timers.ts";
@@ -90,7 +89,7 @@ const memoryKeepBytes = 256 * 1024 ** 2;
 export const startBroker = async (options: StartBrokerOptions = {}): Promise<RunningBroker> => {
   const { host = "127.0.0.1", port = 0, folder, flush = "sync", log = silentLog } = options;
   const { machine = machineClock, timers = systemTimers, random = systemRandom } = options;
-  const clock: Clock = { nowMs: () => epochMs(Math.floor(machine.wallMs())), monotonicMs: machine.monotonicMs };
+  const clock = uncheckedClock(machine);
   const surroundings = { clock, machine, timers, random, log };
   const opened: (() => Promise<void>)[] = [];
   const closeAll = async (): Promise<void> => {

@@ -25,6 +25,19 @@ export type RemotingReply = {
   readonly body: Buffer;
 };
 
+/** What an administrator can ask for, as far as we ask for it or answer it. */
+export const requestCode = {
+  updateTopic: 17,
+  allTopics: 21,
+  updateGroup: 200,
+  allGroups: 201,
+  deleteGroup: 207,
+  deleteTopic: 215,
+  systemTopics: 305,
+  topicConfig: 351,
+  groupConfig: 352,
+} as const;
+
 /** The broker's own limit for a frame. */
 const frameBytesMax = 16 * 1024 * 1024;
 const lengthBytes = 4;

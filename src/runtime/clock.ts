@@ -1,4 +1,4 @@
-import type { EpochMs } from "../message/time.ts";
+import { type EpochMs, epochMs } from "../message/time.ts";
 
 /** The time of day and the time since start. The only two questions about time that a room may ask. */
 export interface Clock {
@@ -13,6 +13,12 @@ export interface MachineClock {
   wallMs(): number;
   monotonicMs(): number;
 }
+
+/** The machine's clock as it stands: for timing calls and stamping what is sent, never for deciding what is due. */
+export const uncheckedClock = (machine: MachineClock): Clock => ({
+  nowMs: () => epochMs(Math.floor(machine.wallMs())),
+  monotonicMs: machine.monotonicMs,
+});
 
 /** Above this difference between our clock and the store's one of them is wrong, and we cannot know which. */
 export const clockToleranceMs = 500;

@@ -5,6 +5,7 @@ import {
   encodeRemoting,
   type RemotingReply,
   type RemotingRequest,
+  requestCode,
 } from "../../protocol/remoting-frame.ts";
 import type { Timers } from "../../runtime/timers.ts";
 
@@ -68,17 +69,6 @@ export class RemotingError extends Error {
   }
 }
 
-const requestCode = {
-  updateTopic: 17,
-  allTopics: 21,
-  updateGroup: 200,
-  allGroups: 201,
-  deleteGroup: 207,
-  deleteTopic: 215,
-  systemTopics: 305,
-  topicConfig: 351,
-  groupConfig: 352,
-} as const;
 const replyCode = { ok: 0, notSupported: 3, topicNotExist: 17, groupNotExist: 26 } as const;
 
 const readAndWrite = 6;

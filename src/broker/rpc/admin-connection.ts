@@ -1,5 +1,10 @@
 import type { Duplex } from "node:stream";
-import { decodeRemotingRequest, encodeRemotingReply, type ReceivedRemoting } from "../../protocol/remoting-frame.ts";
+import {
+  decodeRemotingRequest,
+  encodeRemotingReply,
+  type ReceivedRemoting,
+  requestCode,
+} from "../../protocol/remoting-frame.ts";
 import type { Log } from "../../runtime/log.ts";
 import type { Timers } from "../../runtime/timers.ts";
 import type { Broker, GroupInfo, TopicInfo, TopicType } from "../broker.port.ts";
@@ -11,16 +16,6 @@ import { BrokerError } from "../broker-error.ts";
  */
 export type AdminParts = { readonly broker: Broker; readonly timers: Timers; readonly log: Log };
 
-const requestCode = {
-  updateTopic: 17,
-  allTopics: 21,
-  updateGroup: 200,
-  allGroups: 201,
-  deleteGroup: 207,
-  deleteTopic: 215,
-  topicConfig: 351,
-  groupConfig: 352,
-} as const;
 const replyCode = { ok: 0, systemError: 1, notSupported: 3, topicNotExist: 17, groupNotExist: 26 } as const;
 
 /** Questions are small; an answer may list ten thousand topics, but nobody sends that. */
