@@ -90,6 +90,45 @@ export type RetryPolicy = {
   readonly limits: Limits;
   /** The first that fits decides. */
   readonly rules: readonly Rule[];
+  /** Absent: {@link defaultBreaker}; null: none. */
+  readonly breaker?: BreakerSettings | null;
+  /** Absent: {@link defaultBudget}; null: none. */
+  readonly budget?: BudgetSettings | null;
+  readonly dead?: DeadSettings;
+  /** What becomes of messages that already failed under an older version. Default `adopt`. */
+  readonly inFlight?: "adopt" | "keep";
+};
+
+/** When calls of a dependency are given up for a while, and how they come back. */
+export type BreakerSettings = {
+  /** Opens when this part of the calls in the window failed. */
+  readonly failureRate: number;
+  /** And there were at least so many. */
+  readonly minCalls: number;
+  readonly windowMs: DurationMs;
+  /** While open, so often... */
+  readonly probeEveryMs: DurationMs;
+  /** ...so many calls are let through, of all workers together. */
+  readonly probes: number;
+  /** Calls a second of all workers at the beginning of the way back, */
+  readonly rampStartPerSec: number;
+  /** and how many more each second. */
+  readonly rampAddPerSec: number;
+};
+
+/** How much of a dependency's calls may be retries; what is beyond is deferred. */
+export type BudgetSettings = {
+  /** Of the successes, in percent. */
+  readonly percent: number;
+  /** Retries a second that are always allowed, of all workers together. */
+  readonly minPerSec: number;
+};
+
+export type DeadSettings = {
+  /** Delivered to this topic instead of being kept among the dead. */
+  readonly topic?: string;
+  /** Kept among the dead for so long. Absent: until somebody removes it. */
+  readonly keepMs?: DurationMs;
 };
 
 /** Without rules a policy can only retry or bury. */
@@ -121,6 +160,18 @@ export const defaultBackoff = {
   capMs: durationMs(30 * minute),
   jitter: "equal",
 } as const satisfies Backoff;
+
+export const defaultBreaker = {
+  failureRate: 0.5,
+  minCalls: 20,
+  windowMs: durationMs(10 * second),
+  probeEveryMs: durationMs(10 * second),
+  probes: 20,
+  rampStartPerSec: 100,
+  rampAddPerSec: 100,
+} as const satisfies BreakerSettings;
+
+export const defaultBudget = { percent: 20, minPerSec: 10 } as const satisfies BudgetSettings;
 
 /** 80 attempts of the default backoff take 26 hours on average, so it is the age that stops. */
 export const defaultLimits = { maxAttempts: 80, maxAgeMs: day, maxCrashes: 3 } as const satisfies Limits;
