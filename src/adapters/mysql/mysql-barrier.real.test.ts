@@ -5,7 +5,7 @@ import { services } from "../../../test/services.ts";
 import { timeOrderedId } from "../../message/id.ts";
 import { describeBarrier } from "../../tx/half/barrier.contract.ts";
 import type { BarrierStore } from "../../tx/half/barrier.port.ts";
-import { barrierSchema, barrierTable, createMysqlBarrier, type RunResult, type TxRunner } from "./mysql-barrier.ts";
+import { barrierSchema, barrierTable, createMysqlBarrier, type TxExecutor } from "./mysql-barrier.ts";
 
 // A database of its own, so that the purge of one test does not meet the rows of another.
 const database = `half_${randomBytes(4).toString("hex")}`;
@@ -27,18 +27,16 @@ afterAll(async () => {
   await pool.end();
 });
 
-type OpenTx = TxRunner & { readonly connection: PoolConnection };
+type OpenTx = TxExecutor & { readonly connection: PoolConnection };
 
 const begin = async (): Promise<OpenTx> => {
   const connection = await pool.getConnection();
   await connection.beginTransaction();
   return {
     connection,
-    async run(sql, values): Promise<RunResult> {
+    async execute(sql, values) {
       const [result] = await connection.query(sql, [...values]);
-      return Array.isArray(result)
-        ? { rows: result as RowDataPacket[], affectedRows: 0 }
-        : { rows: [], affectedRows: result.affectedRows };
+      return Array.isArray(result) ? (result as RowDataPacket[]) : [];
     },
   };
 };
@@ -100,7 +98,7 @@ describe("a check against a real database", () => {
       const entry = anEntry();
       const business = async (): Promise<boolean> => {
         const tx = await begin();
-        await tx.run("INSERT INTO orders (id) VALUES (?)", [entry.txId]);
+        await tx.execute("INSERT INTO orders (id) VALUES (?)", [entry.txId]);
         await pass(Math.random() * 4);
         const entered = await barrier.enlist(tx, entry, 60_000);
         await pass(Math.random() * 4);
@@ -140,7 +138,7 @@ describe("a check against a real database", () => {
 
   it("says that it is not known when the database cannot be reached", async () => {
     const nobody = createPool({ uri: "mysql://root@127.0.0.1:9/none", connectTimeout: 500 });
-    const barrier: BarrierStore<TxRunner> = createMysqlBarrier({ pool: nobody });
+    const barrier: BarrierStore<TxExecutor> = createMysqlBarrier({ pool: nobody });
     expect(await barrier.judge(anEntry(), 1_000)).toMatchObject({ state: "unknown", because: "unreachable" });
     await nobody.end();
   });

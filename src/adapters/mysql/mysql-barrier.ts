@@ -40,9 +40,13 @@ export const barrierSchema: readonly string[] = [
   ) ENGINE=InnoDB`,
 ];
 
-/** Runs a statement on the connection of the caller's transaction. */
-export type TxRunner = { run(sql: string, values: readonly unknown[]): Promise<RunResult> };
-export type RunResult = { readonly rows: readonly Readonly<Record<string, unknown>>[]; readonly affectedRows: number };
+/** Runs statements on the connection of the caller's transaction. */
+export type TxExecutor = {
+  execute(
+    sql: string,
+    values: readonly (string | number | null | Buffer)[],
+  ): Promise<readonly Readonly<Record<string, unknown>>[]>;
+};
 
 export type MysqlBarrierOptions = {
   /** To the primary. Checks, the watch and the backstop take connections from it, at most a dozen. */
@@ -60,13 +64,18 @@ const nowMs = "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1
 /** Its key is no UUID that we draw, and its state none that anybody looks for. */
 const identityKey = Buffer.alloc(16);
 
-const errnoOf = (error: unknown): number => (error as { errno?: number }).errno ?? 0;
+/** Libraries wrap what the driver throws, some twice. */
+const errnoOf = (error: unknown, depth = 0): number => {
+  const { errno, cause } = (error ?? {}) as { errno?: unknown; cause?: unknown };
+  if (typeof errno === "number") return errno;
+  return cause === undefined || depth > 5 ? 0 : errnoOf(cause, depth + 1);
+};
 
 export const createMysqlBarrier = ({
   pool,
   isReplica = false,
   lockWaitS = 1,
-}: MysqlBarrierOptions): BarrierStore<TxRunner> => {
+}: MysqlBarrierOptions): BarrierStore<TxExecutor> => {
   const change = async (sql: string, values: readonly unknown[], on: Pool | PoolConnection = pool): Promise<number> => {
     const [result] = await on.query<ResultSetHeader>(sql, [...values]);
     return result.affectedRows;
@@ -165,7 +174,7 @@ export const createMysqlBarrier = ({
 
     async enlist(tx, { id, txId, topic, kept }, turnMs) {
       try {
-        await tx.run(
+        await tx.execute(
           `INSERT INTO ${barrierTable} (id, tx_id, state, topic, kept, created_ms, turn_ms) VALUES (?, ?, ${state.committed}, ?, ?, ${nowMs}, ${nowMs} + ?)`,
           [idToBytes(id), txId, topic, kept, turnMs],
         );
@@ -177,7 +186,7 @@ export const createMysqlBarrier = ({
     },
 
     async surviving(tx, txId) {
-      const { rows } = await tx.run(`SELECT id FROM ${barrierTable} WHERE tx_id = ? AND state = ${state.committed}`, [
+      const rows = await tx.execute(`SELECT id FROM ${barrierTable} WHERE tx_id = ? AND state = ${state.committed}`, [
         txId,
       ]);
       return new Set(rows.map(({ id }) => idFromBytes(id as Buffer)));

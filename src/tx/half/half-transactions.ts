@@ -1,13 +1,14 @@
-import type { MessageId } from "../../message/id.ts";
+import { type MessageId, timeOrderedId } from "../../message/id.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { reach } from "../../runtime/failpoint.ts";
 import type { Log } from "../../runtime/log.ts";
+import type { Random } from "../../runtime/random.ts";
 import { sleep, type Timers } from "../../runtime/timers.ts";
 import type { BarrierStore } from "./barrier.port.ts";
 import { answerOf } from "./check-answer.ts";
 import type { AnswerCheck, HalfBroker, HalfMessage, OpenHalf } from "./half-broker.port.ts";
 import { HalfError } from "./half-error.ts";
-import { type HalfIdentity, halfOf, identityOf, type TxMessage } from "./half-message.ts";
+import { halfOf, identityOf, type Outgoing } from "./half-message.ts";
 import type { HalfTiming } from "./half-timing.ts";
 import { packHalf } from "./kept-half.ts";
 
@@ -31,6 +32,7 @@ export type HalfTransactionsOptions<Tx> = {
   /** Whether there is a function that makes a body anew when the backstop needs it. */
   readonly rebuilds: boolean;
   readonly clock: Clock;
+  readonly random: Random;
   readonly timers: Timers;
   readonly log: Log;
 };
@@ -45,7 +47,7 @@ type Enlisted = {
 /** What one transaction sends. */
 export type HalfScope<Tx> = {
   readonly txId: string;
-  add(tx: Tx, id: MessageId, message: TxMessage): Promise<void>;
+  add(tx: Tx, message: Outgoing): Promise<void>;
   /** Sends the halves; nothing but COMMIT may come after it. */
   beforeCommit(tx: Tx): Promise<void>;
   /** `unknown` when COMMIT was sent and not answered: then only the barrier knows. */
@@ -74,9 +76,9 @@ export class HalfTransactions<Tx> {
     let isOver = false;
     return {
       txId,
-      add: async (tx, id, message) => {
+      add: async (tx, message) => {
         if (isOver) throw new HalfError("half_finished", "this transaction has ended; send inside its callback");
-        entries.push(await this.#enlist(tx, { id, txId, databaseId: this.#options.databaseId }, message));
+        entries.push(await this.#enlist(tx, txId, message));
       },
       beforeCommit: async (tx) => {
         isOver = true;
@@ -105,8 +107,8 @@ export class HalfTransactions<Tx> {
    * For a transaction that others commit: the row and the half at once. Whether it was committed is seen by looking, for
    * a few seconds; after that the broker asks.
    */
-  async sendJoined(tx: Tx, txId: string, id: MessageId, message: TxMessage): Promise<void> {
-    const entry = await this.#enlist(tx, { id, txId, databaseId: this.#options.databaseId }, message);
+  async sendJoined(tx: Tx, txId: string, message: Outgoing): Promise<void> {
+    const entry = await this.#enlist(tx, txId, message);
     await this.#send(entry);
     const following = this.#follow(entry).finally(() => this.#following.delete(following));
     this.#following.add(following);
@@ -141,10 +143,10 @@ export class HalfTransactions<Tx> {
     await Promise.all(this.#following);
   }
 
-  async #enlist(tx: Tx, identity: HalfIdentity, asked: TxMessage): Promise<Enlisted> {
-    const { barrier, ingestTopic, keepBodyBytesMax, rebuilds, timing, clock } = this.#options;
-    const { id, txId } = identity;
-    const message = halfOf(asked, identity, ingestTopic);
+  async #enlist(tx: Tx, txId: string, asked: Outgoing): Promise<Enlisted> {
+    const { barrier, databaseId, ingestTopic, keepBodyBytesMax, rebuilds, timing, clock, random } = this.#options;
+    const id = timeOrderedId(clock.nowMs(), random.bytes(new Uint8Array(10)), 0);
+    const message = halfOf(asked, { id, txId, databaseId }, ingestTopic);
     const keepBody = message.body.length <= keepBodyBytesMax;
     if (!keepBody && !rebuilds) {
       throw new HalfError(
@@ -158,7 +160,7 @@ export class HalfTransactions<Tx> {
     if (outcome === "fenced") {
       throw new HalfError(
         "half_fenced",
-        `a message with id ${id} was sent before, or the broker was told that it is rolled back; this transaction must not commit`,
+        `the broker was told that half ${id} is rolled back; this transaction must not commit`,
       );
     }
     return { id, message, enlistedAtMs };
