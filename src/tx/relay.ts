@@ -116,15 +116,17 @@ export class Relay {
       ? probeRows
       : Math.max(1, Math.min(settings.batch, Math.floor(rows / Math.min(shards.length, settings.parallel))));
     const left = [...shards];
+    let found = 0;
     const worker = async (): Promise<void> => {
       for (let shard = left.shift(); shard !== undefined; shard = left.shift()) {
         if (signal.aborted || !this.#holdsLease() || this.#pausedUntilMs > clock.monotonicMs()) return;
         if (!probing && this.#allowance < 1) return;
-        await this.#work(shard, limit);
+        found += await this.#work(shard, limit);
       }
     };
     await Promise.all(Array.from({ length: Math.min(settings.parallel, shards.length) }, worker));
-    return 0;
+    // Due, and yet not to be had: somebody has it locked.
+    return found > 0 ? 0 : settings.idlePollMs[0];
   }
 
   /** Gives the shards back, so that others need not wait for the lease. */
@@ -169,10 +171,11 @@ export class Relay {
     return Math.floor(this.#allowance);
   }
 
-  async #work(shard: number, limit: number): Promise<void> {
+  /** Answers how many rows it found. */
+  async #work(shard: number, limit: number): Promise<number> {
     const { outbox, sender } = this.#options;
     const stubs = await outbox.due(shard, limit);
-    if (stubs.length === 0) return;
+    if (stubs.length === 0) return 0;
     const { rows, blocked } = await this.#ordered(stubs);
     if (blocked.size > 0) {
       for (const [inMs, held] of Map.groupBy(blocked.keys(), (row) => blocked.get(row)!))
@@ -185,8 +188,9 @@ export class Relay {
       const outcomes = await sender(fetched);
       reach("relay-sent");
       await this.#record(outcomes);
-      if (this.#pausedUntilMs > 0 || !this.#holdsLease()) return;
+      if (this.#pausedUntilMs > 0 || !this.#holdsLease()) break;
     }
+    return stubs.length;
   }
 
   async #ordered(stubs: readonly RowStub[]) {
