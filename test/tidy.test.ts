@@ -44,9 +44,26 @@ const roomOf = (file: string): string => {
 const localTarget = ({ file, target }: Import): string | undefined =>
   target.startsWith(".") ? relative(root, resolve(root, dirname(file), target)) : undefined;
 
-const rooms = ["ingest", "delay", "dispatch", "index", "admin"];
+const rooms = [
+  "ingest",
+  "delay",
+  "dispatch",
+  "index",
+  "admin",
+  "tx",
+  "documents",
+  "policies",
+  "dependencies",
+  "dead",
+  "consumer",
+];
 /** Small pure nouns next to a port, which belong to it. */
-const openBesidesPorts = new Set(["src/delay/record.ts", "src/dispatch/dispatch-metrics.ts"]);
+const openBesidesPorts = new Set([
+  "src/ingest/admit.ts",
+  "src/tx/tx-error.ts",
+  "src/delay/record.ts",
+  "src/dispatch/dispatch-metrics.ts",
+]);
 
 /** Undefined when the arrow is allowed; otherwise the rule it breaks. */
 const ruleBroken = (from: string, target: string, typeOnly = false): string | undefined => {
