@@ -5,6 +5,7 @@ import { addCancel } from "./commands/cancel.ts";
 import { addGet } from "./commands/get.ts";
 import { addGroups } from "./commands/groups.ts";
 import { addHealth } from "./commands/health.ts";
+import { addOutbox, addRelay } from "./commands/outbox.ts";
 import { addReschedule } from "./commands/reschedule.ts";
 import { addRetry } from "./commands/retry.ts";
 import { addSchedule } from "./commands/schedule.ts";
@@ -77,6 +78,8 @@ const buildProgram = (output: Output): Command => {
   addHealth(program, output);
   addRetry(program, output);
   addBroker(program);
+  addOutbox(program, output);
+  addRelay(program);
   return program;
 };
 
