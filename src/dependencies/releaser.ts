@@ -59,6 +59,7 @@ export class Releaser {
   /** Bays in which something lies, the one that waited longest first. */
   readonly #bays = new Map<number, Bay>();
   #turn = 0;
+  #spread = 0;
 
   constructor(options: ReleaserOptions) {
     this.#options = options;
@@ -192,6 +193,11 @@ export class Releaser {
     bay.credit = perSec === 0 ? 0 : Math.min(Math.max(1, perSec), bay.credit + (perSec * passedMs) / 1_000);
   }
 
+  #spreadMs(): number {
+    this.#spread = (this.#spread + goldenPart) % 1;
+    return Math.floor(this.#spread * tickMs);
+  }
+
   /** Those parked before then, the oldest first. Answers how many. */
   async #releaseFrom(shard: number, bay: number, parkedBeforeMs: EpochMs, limit: number): Promise<number> {
     const { store, clock } = this.#options;
@@ -199,11 +205,12 @@ export class Releaser {
     const page: NearPage = await store.near(shard, bayFromMs(bay), epochMs(untilMs), undefined, limit);
     if (page.ids.length === 0) return 0;
     const ids = page.ids.toArray();
-    const dueMs = clock.nowMs();
+    const nowMs = clock.nowMs();
+    // Spread until the next tick: what is let out together would be called together.
     const changes = await store.reschedule(
       shard,
-      ids.map((id) => ({ id, deliverAtMs: dueMs })),
-      dueMs,
+      ids.map((id) => ({ id, deliverAtMs: epochMs(nowMs + this.#spreadMs()) })),
+      nowMs,
     );
     changes.forEach(({ waiting }, i) => {
       if (waiting === undefined) return;
@@ -213,6 +220,9 @@ export class Releaser {
     return ids.length;
   }
 }
+
+/** The golden section: however many there are, each falls into the largest gap that the ones before have left. */
+const goldenPart = 0.618_034;
 
 /** Copied by the near window before `offer` returns. */
 const scratch = Buffer.alloc(idBytes);
