@@ -171,10 +171,11 @@ const stepRamping = (state: BreakerState, calls: Calls, settings: BreakerSetting
 
   const failing = second.failed / made;
   const isFirst = state.failingAtDrop === undefined && state.ratePerSec <= settings.rampStartPerSec;
-  // At the lowest rate, or when going slower did not help: it is not the load that makes it fail.
-  const isNoLoad = isFirst || (state.failingAtDrop !== undefined && failing >= sameAsBefore * state.failingAtDrop);
-  if (failing >= settings.failureRate && isNoLoad) return fallen();
-  const usualFailing = isNoLoad ? failing : state.usualFailing;
+  // When going slower did not help, or already at the lowest rate, it is not the load that makes it fail.
+  const isNoHelp = state.failingAtDrop !== undefined && failing >= sameAsBefore * state.failingAtDrop;
+  if (failing >= settings.failureRate && isNoHelp) return fallen();
+  const isUsual = isNoHelp || (isFirst && failing < settings.failureRate);
+  const usualFailing = isUsual ? failing : Math.min(state.usualFailing, failing);
   if (failing > usualFailing + overloadedAbove) {
     const lower = Math.max(rateMinPerSec, second.succeeded * perSec * decreaseTo);
     return { ...next, usualFailing, ratePerSec: lower, failingAtDrop: failing, settlesAtMs: nowMs + settleMs };
