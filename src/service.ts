@@ -16,6 +16,7 @@ import type { TopicSource } from "./ingest/topic-source.port.ts";
 import { EscapementError } from "./message/errors.ts";
 import type { DurationMs } from "./message/time.ts";
 import { formatInstant } from "./message/time.ts";
+import { PolicyBook } from "./policies/policy-book.ts";
 import { CheckedClock, clockToleranceMs, type MachineClock } from "./runtime/clock.ts";
 import { Health } from "./runtime/health.ts";
 import type { Log } from "./runtime/log.ts";
@@ -67,6 +68,7 @@ const drainMaxMs = 8_000;
 
 export class Service implements Overview {
   readonly intake: StoreIntake;
+  readonly policies: PolicyBook;
   readonly #parts: ServiceParts;
   readonly #clock: CheckedClock;
   readonly #health: Health;
@@ -75,7 +77,7 @@ export class Service implements Overview {
   readonly #dispatcher: Dispatcher;
   readonly #loader: Loader;
   readonly #topics: TopicGate;
-  readonly #loops: { checks: Loop; keeper: Loop; loader: Loop; ticker: Loop; receivers: Loop[] };
+  readonly #loops: { checks: Loop; keeper: Loop; loader: Loop; ticker: Loop; policies: Loop; receivers: Loop[] };
   #stopping = false;
 
   constructor(parts: ServiceParts) {
@@ -85,6 +87,7 @@ export class Service implements Overview {
     const clock = new CheckedClock(machine);
     this.#clock = clock;
     this.#health = new Health(log);
+    this.policies = new PolicyBook({ documents: parts.documents, clock, log });
     const near = new NearSet({
       startMs: clock.nowMs(),
       ...(parts.nearEntriesMax === undefined ? undefined : { entriesMax: parts.nearEntriesMax }),
@@ -119,6 +122,7 @@ export class Service implements Overview {
     this.#dispatcher = new Dispatcher({
       store,
       sink,
+      policies: this.policies,
       near,
       leases: this.#keeper,
       clock,
@@ -158,6 +162,8 @@ export class Service implements Overview {
       keeper: loop("shard keeper", () => this.#keeper.runOnce(), Math.max(100, leaseMs / 10)),
       loader: loop("loader", (signal) => this.#loader.runOnce(signal), loaderBackoffMaxMs),
       ticker: loop("ticker", async () => this.#dispatcher.tick()),
+      // A change must hold within two seconds, so a failed look is not waited for long.
+      policies: loop("retry policies", () => this.policies.runOnce(), 1_000),
       receivers: sources.map((source, i) => {
         const receiver = new TopicReceiver({
           source,
@@ -206,9 +212,10 @@ export class Service implements Overview {
     // Better not to start than to accept what may be lost; a running process stops accepting instead.
     if (problem !== undefined) throw new EscapementError("store_refusing", problem.detail);
     await this.#topics.load();
+    await this.policies.runOnce();
     await this.#keeper.runOnce();
-    const { checks, keeper, loader, ticker, receivers } = this.#loops;
-    for (const loop of [checks, keeper, loader, ticker, ...receivers]) loop.start();
+    const { checks, keeper, loader, ticker, policies, receivers } = this.#loops;
+    for (const loop of [checks, keeper, loader, ticker, policies, ...receivers]) loop.start();
     log.info(
       { node: this.#parts.node, shards: this.#keeper.heldShards.length, of: store.shardCount },
       "escapement is running",
@@ -223,7 +230,7 @@ export class Service implements Overview {
     if (this.#stopping) return;
     this.#stopping = true;
     const { store, sink, sources, timers, log } = this.#parts;
-    const { checks, keeper, loader, ticker, receivers } = this.#loops;
+    const { checks, keeper, loader, ticker, policies, receivers } = this.#loops;
     await Promise.all(receivers.map((loop) => loop.stop()));
     await Promise.all(sources.map((source) => source.close()));
     const drained = this.#keeper.handOverAll().then(() => true);
@@ -236,7 +243,7 @@ export class Service implements Overview {
         { out: this.#dispatcher.out },
         "stopped without an answer for everything sent; the next owner sends it again",
       );
-    await Promise.all([checks, keeper, loader, ticker].map((loop) => loop.stop()));
+    await Promise.all([checks, keeper, loader, ticker, policies].map((loop) => loop.stop()));
     await sink.close();
     await requests;
     await this.#parts.documents.close();
