@@ -36,4 +36,7 @@ export const scripts = {
   settle: load("settle"),
   heartbeat: load("heartbeat"),
   leave: load("leave"),
+  documentWrite: load("document-write"),
+  documentRemove: load("document-remove"),
+  documentList: load("document-list"),
 } as const;
