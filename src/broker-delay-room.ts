@@ -1,3 +1,4 @@
+import { MemoryDocumentStore } from "./adapters/memory/memory-document-store.ts";
 import { BrokerError } from "./broker/broker-error.ts";
 import type { BrokerMessage } from "./broker/broker-message.ts";
 import type { DelayRoom } from "./broker/delay-room.port.ts";
@@ -35,6 +36,8 @@ export const openBrokerDelayRoom = async (options: BrokerDelayRoomOptions): Prom
   const { store, memory, clock, machine, timers, random, log } = options;
   const service = new Service({
     store,
+    // The broker's own deliveries have no policies.
+    documents: new MemoryDocumentStore(),
     sink: logSink(options),
     // The broker has checked the topic, and creates it again if it is gone when the message is due.
     directory: { lookUp: async () => ({ outcome: "exists", types: ["NORMAL"] }) },

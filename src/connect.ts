@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { RedisDelayStore } from "./adapters/redis/redis-delay-store.ts";
+import { RedisDocumentStore } from "./adapters/redis/redis-document-store.ts";
 import { RedisTopicMemory } from "./adapters/redis/redis-topic-memory.ts";
 import { ensureIngest } from "./adapters/rocketmq/ensure-ingest.ts";
 import { createRemotingAdmin } from "./adapters/rocketmq/remoting-admin.ts";
@@ -10,6 +11,7 @@ import type { SessionOptions } from "./adapters/rocketmq/session.ts";
 import { SqliteDelayStore } from "./adapters/sqlite/sqlite-delay-store.ts";
 import type { Config, RedisConfig, RocketmqConfig } from "./config.ts";
 import type { DelayStore } from "./delay/delay-store.port.ts";
+import type { DocumentStore } from "./documents/document-store.port.ts";
 import type { TopicDirectory, TopicMemory } from "./ingest/topic-directory.port.ts";
 import { type Clock, type MachineClock, uncheckedClock } from "./runtime/clock.ts";
 import type { Log } from "./runtime/log.ts";
@@ -47,6 +49,7 @@ export const connect = async (config: Config, surroundings: Surroundings): Promi
   return {
     ...surroundings,
     store: waiting.store,
+    documents: waiting.documents,
     sink: createRocketmqSink(rocketmq.session),
     directory,
     memory: waiting.memory,
@@ -66,8 +69,9 @@ export const connect = async (config: Config, surroundings: Surroundings): Promi
 
 type Waiting = {
   readonly store: DelayStore;
+  readonly documents: DocumentStore;
   readonly memory: TopicMemory;
-  /** The store itself is closed by the service. */
+  /** Store and documents are closed by the service. */
   readonly closeMemory: () => Promise<void>;
   readonly close: () => Promise<void>;
 };
@@ -77,9 +81,11 @@ const openRedis = async (redis: RedisConfig, config: Config, clock: Clock): Prom
   const { url, namespace, durability, waitReplicas } = redis;
   const address = { address: url, namespace, waitReplicas };
   const memory = await RedisTopicMemory.open(address);
+  const documents = await RedisDocumentStore.open(address);
   const store = await RedisDelayStore.open({ ...address, clock, durability, dedupeWindowMs, shardCount: shards });
   const closeMemory = () => memory.close();
-  return { store, memory, closeMemory, close: async () => void (await Promise.all([store.close(), closeMemory()])) };
+  const close = async () => void (await Promise.all([store.close(), documents.close(), closeMemory()]));
+  return { store, documents, memory, closeMemory, close };
 };
 
 const openSqlite = async (config: Config, { machine, timers, log }: Surroundings): Promise<Waiting> => {
@@ -92,7 +98,8 @@ const openSqlite = async (config: Config, { machine, timers, log }: Surroundings
     shardCount: shards,
   });
   log.info({ folder: dataDir }, "messages wait in an SQLite file, for this one process; REDIS_URL is for more");
-  return { store, memory: store.topicMemory, closeMemory: async () => {}, close: () => store.close() };
+  const { documents, topicMemory: memory } = store;
+  return { store, documents, memory, closeMemory: async () => {}, close: () => store.close() };
 };
 
 // --- where they go, and come in by a topic ------------------------------------------------------------------------

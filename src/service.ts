@@ -6,6 +6,7 @@ import type { ShardWorker } from "./delay/ownership.port.ts";
 import { ShardKeeper } from "./delay/shard-keeper.ts";
 import { Dispatcher } from "./dispatch/dispatcher.ts";
 import type { Sink } from "./dispatch/sink.port.ts";
+import type { DocumentStore } from "./documents/document-store.port.ts";
 import { GroupCommit } from "./ingest/group-commit.ts";
 import { StoreIntake } from "./ingest/intake.ts";
 import type { TopicDirectory, TopicMemory } from "./ingest/topic-directory.port.ts";
@@ -30,6 +31,7 @@ import type { HealthReply, StatsReply } from "./wire/http.ts";
  */
 export type ServiceParts = {
   readonly store: DelayStore;
+  readonly documents: DocumentStore;
   readonly sink: Sink;
   readonly directory: TopicDirectory;
   readonly memory: TopicMemory;
@@ -237,6 +239,7 @@ export class Service implements Overview {
     await Promise.all([checks, keeper, loader, ticker].map((loop) => loop.stop()));
     await sink.close();
     await requests;
+    await this.#parts.documents.close();
     await store.close();
     await this.#parts.close?.();
     log.info({}, "escapement has stopped");

@@ -44,7 +44,18 @@ const roomOf = (file: string): string => {
 const localTarget = ({ file, target }: Import): string | undefined =>
   target.startsWith(".") ? relative(root, resolve(root, dirname(file), target)) : undefined;
 
-const rooms = ["ingest", "delay", "dispatch", "index", "admin"];
+const rooms = [
+  "ingest",
+  "delay",
+  "dispatch",
+  "index",
+  "admin",
+  "documents",
+  "policies",
+  "dependencies",
+  "dead",
+  "consumer",
+];
 /** Small pure nouns next to a port, which belong to it. */
 const openBesidesPorts = new Set(["src/delay/record.ts", "src/dispatch/dispatch-metrics.ts"]);
 

@@ -1,3 +1,4 @@
+import { MemoryDocumentStore } from "../../src/adapters/memory/memory-document-store.ts";
 import { MemoryTopicMemory } from "../../src/adapters/memory/memory-topic-memory.ts";
 import { RedisDelayStore } from "../../src/adapters/redis/redis-delay-store.ts";
 import { systemRandom } from "../../src/adapters/system/system-random.ts";
@@ -26,6 +27,7 @@ export const embeddedService = async (
   });
   const service = new Service({
     store,
+    documents: new MemoryDocumentStore(),
     sink,
     directory: { lookUp: async () => ({ outcome: "exists", types: ["NORMAL"] }) },
     memory: new MemoryTopicMemory(),

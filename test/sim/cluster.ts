@@ -1,3 +1,4 @@
+import { MemoryDocumentStore } from "../../src/adapters/memory/memory-document-store.ts";
 import { isEscapementError } from "../../src/message/errors.ts";
 import type { Log } from "../../src/runtime/log.ts";
 import { Service, type ServiceMetrics } from "../../src/service.ts";
@@ -37,6 +38,8 @@ export class Cluster {
   readonly #broker: Broker;
   readonly #ingest: IngestTopic;
   readonly #topics = new Set<string>();
+  /** Never fails, and answers at once: what documents do under faults is their contract's. */
+  readonly #documents = new MemoryDocumentStore();
   readonly #beforeStart: (() => void) | undefined;
 
   constructor(parts: {
@@ -86,6 +89,7 @@ export class Cluster {
     const gauges = new Map<string, () => number>();
     const service = new Service({
       store: connection,
+      documents: this.#documents,
       sink,
       directory: simDirectory(this.#broker, node),
       memory: new SimTopicMemory(this.#server, node, this.#topics),

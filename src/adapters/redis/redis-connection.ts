@@ -66,6 +66,9 @@ export class RedisConnection {
       const failure = redisFailure(error);
       throw failure.code === "store_unavailable" ? (this.#lastTrouble ?? failure) : failure;
     }
+    // A Cluster's nodes are connected by their first command, and the client refuses whatever comes during that. One
+    // that is down says so when it is needed.
+    await Promise.allSettled(this.primaries().map((node) => node.ping()));
   }
 
   /** Runs a script; replies are numbers, Buffers and arrays of them. */

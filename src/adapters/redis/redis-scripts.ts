@@ -37,4 +37,7 @@ export const scripts = {
   settle: load("settle"),
   heartbeat: load("heartbeat"),
   leave: load("leave"),
+  documentWrite: load("document-write"),
+  documentRemove: load("document-remove"),
+  documentList: load("document-list"),
 } as const;

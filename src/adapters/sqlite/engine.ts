@@ -2,6 +2,7 @@ import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { EscapementError, isEscapementError } from "../../message/errors.ts";
 import { idBytes } from "../../message/id.ts";
 import * as accepting from "./accepting.ts";
+import { DocumentTable } from "./document-table.ts";
 import { type Done, GroupCommit, type Work } from "./group-commit.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { Call, Ledger } from "./ledger.ts";
@@ -24,6 +25,7 @@ export class Engine {
   readonly #db: DatabaseSync;
   readonly #ledger: Ledger;
   readonly #topics: TopicTable;
+  readonly #documents: DocumentTable;
   readonly #commits: GroupCommit;
   readonly #housekeeping: Housekeeping;
   readonly #nextCommit: StatementSync;
@@ -55,6 +57,7 @@ export class Engine {
       claimShardCount(db, path, options.shardCount);
       this.#ledger = new Ledger(db, () => this.#clockMs, options.dedupeWindowMs);
       this.#topics = new TopicTable(db);
+      this.#documents = new DocumentTable(db);
       this.#housekeeping = new Housekeeping(db, this.#ledger);
       this.#nextCommit = db.prepare("UPDATE meta SET value = value + 1 WHERE name = 'commit' RETURNING value");
       this.#commits = new GroupCommit({
@@ -206,6 +209,16 @@ export class Engine {
       case "remember":
         this.#topics.remember(request.topic);
         return undefined;
+      case "readDocument":
+        return this.#documents.read(request.kind, request.name);
+      case "listDocuments":
+        return this.#documents.page(request.kind, request.prefix, request.after, request.limit);
+      case "writeDocument":
+        // What is there already may change on a full disk: the little it needs is what the reserve is for.
+        if (request.expected === 0) this.#assertRoomForMore();
+        return this.#documents.write(request.kind, request.name, request.body, request.expected);
+      case "removeDocument":
+        return this.#documents.remove(request.kind, request.name, request.expected);
       case "check":
         return this.#check();
     }
@@ -227,7 +240,15 @@ export class Engine {
 
 export type EngineOptions = SqliteFileOptions & { readonly dedupeWindowMs: number; readonly shardCount: number };
 
-const reads: ReadonlySet<Request["verb"]> = new Set(["get", "dead", "stats", "near", "topics"]);
+const reads: ReadonlySet<Request["verb"]> = new Set([
+  "get",
+  "dead",
+  "stats",
+  "near",
+  "topics",
+  "readDocument",
+  "listDocuments",
+]);
 
 /** Holds what a claim of 100 ordinary messages answers; a larger answer makes it grow. */
 const parcelBytes = 32 * 1024;

@@ -9,6 +9,7 @@ import type {
   ShardStats,
   StoredMessage,
 } from "../../delay/delay-store.port.ts";
+import type { StoredDocument, WriteResult } from "../../documents/document-store.port.ts";
 import type { ErrorCode } from "../../message/errors.ts";
 import type { MessageId } from "../../message/id.ts";
 import type { DurationMs, EpochMs } from "../../message/time.ts";
@@ -82,6 +83,22 @@ export type Request =
     } & Place)
   | { readonly verb: "topics" }
   | { readonly verb: "remember"; readonly topic: string }
+  | { readonly verb: "readDocument"; readonly kind: string; readonly name: string }
+  | {
+      readonly verb: "listDocuments";
+      readonly kind: string;
+      readonly prefix: string;
+      readonly after: string;
+      readonly limit: number;
+    }
+  | {
+      readonly verb: "writeDocument";
+      readonly kind: string;
+      readonly name: string;
+      readonly body: string;
+      readonly expected: number;
+    }
+  | { readonly verb: "removeDocument"; readonly kind: string; readonly name: string; readonly expected: number }
   | { readonly verb: "check" };
 
 export type Verb = Request["verb"];
@@ -119,8 +136,15 @@ export type Answers = {
   settle: Released[];
   topics: string[];
   remember: undefined;
+  readDocument: StoredDocument | undefined;
+  listDocuments: DocumentPage;
+  writeDocument: WriteResult;
+  removeDocument: boolean;
   check: { readonly problems: string[]; readonly warnings: string[] };
 };
+
+/** `isWhole`: not cut off because of its size. */
+export type DocumentPage = { readonly documents: readonly StoredDocument[]; readonly isWhole: boolean };
 
 export type PlainReschedule = Omit<Reschedule, "body"> & { readonly body?: Uint8Array };
 

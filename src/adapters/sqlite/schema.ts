@@ -19,6 +19,7 @@ import { EscapementError } from "../../message/errors.ts";
  * | `waiting`  | shard, lane          | how many wait, for people                                                    |
  * | `lane`     | lane                 | a lane's topic, for the same people                                          |
  * | `topic`    | name                 | topics that were once seen to exist                                          |
+ * | `document` | kind, name           | the small things that outlive a process: policies, breakers, jobs            |
  * | `meta`     | name                 | the number of shards, fixed with the first start, and of the last commit     |
  *
  * `seq` is the number of acceptance. It is the record's row number, so that a record is found without an index and new
@@ -85,6 +86,16 @@ const migrations: readonly string[] = [
   ) WITHOUT ROWID;
   CREATE TABLE lane (lane INTEGER PRIMARY KEY, topic TEXT NOT NULL);
   CREATE TABLE topic (name TEXT PRIMARY KEY) WITHOUT ROWID;
+  `,
+  // With row numbers: a body may have a quarter of a megabyte, and the tree of the names stays small.
+  `
+  CREATE TABLE document (
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+  );
   `,
 ];
 

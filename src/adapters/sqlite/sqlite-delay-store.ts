@@ -23,6 +23,7 @@ import {
   scheduleItemsMax,
   settleOutcomesMax,
 } from "../../delay/delay-store.port.ts";
+import type { DocumentStore } from "../../documents/document-store.port.ts";
 import type { TopicMemory } from "../../ingest/topic-directory.port.ts";
 import { isEscapementError } from "../../message/errors.ts";
 import { idBytes, idToBytes, laneOf, type MessageId } from "../../message/id.ts";
@@ -36,6 +37,7 @@ import { engineHere, engineOnItsOwnThread } from "./engine-link.ts";
 import { putMessage, putOutcomes, readMessage, takeClaimed, takeWakes } from "./packing.ts";
 import { asBuffer } from "./record-table.ts";
 import type { Answers, LaneName, PlainStored, Request, Verb } from "./requests.ts";
+import { SqliteDocumentStore } from "./sqlite-document-store.ts";
 import type { SqliteFileOptions } from "./sqlite-file.ts";
 
 /**
@@ -48,8 +50,9 @@ import type { SqliteFileOptions } from "./sqlite-file.ts";
  */
 export class SqliteDelayStore implements DelayStore {
   readonly shardCount: number;
-  /** Lives in the same file, since only one connection can have it open. */
+  /** Both live in the same file, since only one connection can have it open. */
   readonly topicMemory: TopicMemory;
+  readonly documents: DocumentStore;
   readonly #clock: MachineClock;
   readonly #desk: Desk;
   /** Member name to the end of its life. */
@@ -72,6 +75,7 @@ export class SqliteDelayStore implements DelayStore {
     this.#desk = desk;
     this.#clock = clock;
     this.shardCount = shardCount;
+    this.documents = new SqliteDocumentStore(desk);
     this.topicMemory = {
       known: () => desk.ask({ verb: "topics" }, (topics) => topics),
       remember: (topic) => desk.ask({ verb: "remember", topic }, () => undefined),
