@@ -25,6 +25,8 @@ export type Failpoint =
   | "taking"
   /** Drained, and not released. */
   | "handing-over"
+  /** A consumer has handed a failed message over, and not acknowledged the one it received. */
+  | "handed-over"
   // The embedded broker's.
   /** A group of records is written to a log, not synced, and nobody was told. */
   | "log-written"
