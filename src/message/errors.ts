@@ -30,6 +30,7 @@ export const errorTable = {
   too_many_items: { status: 413, title: "More items than one batch may hold." },
   // What the message's state does not allow.
   not_found: { status: 404, title: "No message with that id or key." },
+  redrive_not_found: { status: 404, title: "No redrive with that id." },
   route_not_found: { status: 404, title: "No such route." },
   too_late: { status: 409, title: "The message is being sent or has ended." },
   // Load and trouble outside: try again.

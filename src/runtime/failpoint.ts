@@ -25,6 +25,10 @@ export type Failpoint =
   | "taking"
   /** Drained, and not released. */
   | "handing-over"
+  /** A redrive has written down which messages it will bring back, and has brought back none of them. */
+  | "redrive-intended"
+  /** It has brought them back, and not written that down. */
+  | "redrive-revived"
   // The embedded broker's.
   /** A group of records is written to a log, not synced, and nobody was told. */
   | "log-written"
