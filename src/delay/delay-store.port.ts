@@ -84,6 +84,9 @@ export interface DelayStore {
    */
   near(shard: number, fromMs: EpochMs, untilMs: EpochMs, cursor: string | undefined, limit: number): Promise<NearPage>;
 
+  /** How many scheduled messages `near` would list. Cheap: it must not read them one by one. */
+  count(shard: number, fromMs: EpochMs, untilMs: EpochMs): Promise<number>;
+
   /**
    * Takes messages out for sending and counts the attempt. An id is skipped when it is no longer scheduled, reported
    * in `later` when it is due after `nowMs`, ended as `expired` when its time has run out, and reported in `deferred`

@@ -297,6 +297,10 @@ export class StoreConnection implements DelayStore {
     return this.#call(`near ${shard}`, undefined, () => this.#server.truth.near(shard, fromMs, untilMs, cursor, limit));
   }
 
+  count(shard: number, fromMs: EpochMs, untilMs: EpochMs): Promise<number> {
+    return this.#call(`count ${shard}`, undefined, () => this.#server.truth.count(shard, fromMs, untilMs));
+  }
+
   claim(shard: number, epoch: number, ids: IdList, nowMs: EpochMs, bytesMax: number): Promise<ClaimResult> {
     const asked = ids.toArray();
     const work = this.#call(`claim (epoch ${epoch})`, asked, async () => {

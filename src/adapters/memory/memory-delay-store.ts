@@ -265,6 +265,12 @@ export class MemoryDelayStore implements DelayStore {
     return page;
   }
 
+  async count(shard: number, fromMs: EpochMs, untilMs: EpochMs): Promise<number> {
+    const { claimable } = this.#open(shard).room;
+    const before = claimable.countBefore(({ dueMs }) => dueMs < fromMs);
+    return Math.max(0, claimable.countBefore(({ dueMs }) => dueMs <= untilMs) - before);
+  }
+
   async claim(shard: number, epoch: number, ids: IdList, nowMs: EpochMs, bytesMax: number): Promise<ClaimResult> {
     assert(ids.length <= claimIdsMax, `${ids.length} ids, ${claimIdsMax} allowed`);
     const { entries, room } = this.#openAsOwner(shard, epoch);

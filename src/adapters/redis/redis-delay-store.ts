@@ -276,6 +276,17 @@ export class RedisDelayStore implements DelayStore {
     return decodeNear((await this.#run(scripts.near, shard, args)) as Buffer[]);
   }
 
+  async count(shard: number, fromMs: EpochMs, untilMs: EpochMs): Promise<number> {
+    let total = 0;
+    let rank = -1;
+    do {
+      const [count, next] = (await this.#run(scripts.count, shard, [fromMs, untilMs, rank])) as [number, number];
+      total += count;
+      rank = next;
+    } while (rank >= 0);
+    return total;
+  }
+
   async claim(shard: number, epoch: number, ids: IdList, nowMs: EpochMs, bytesMax: number): Promise<ClaimResult> {
     assert(ids.length <= claimIdsMax, `${ids.length} ids, ${claimIdsMax} allowed`);
     const reply = await this.#run(scripts.claim, shard, [epoch, nowMs, bytesMax, ids.bytes, this.#sliceMs]);

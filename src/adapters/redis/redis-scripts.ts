@@ -33,6 +33,7 @@ export const scripts = {
   release: load("release"),
   recover: load("recover"),
   near: load("near"),
+  count: load("count"),
   claim: load("claim"),
   settle: load("settle"),
   heartbeat: load("heartbeat"),

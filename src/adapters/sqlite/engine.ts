@@ -196,6 +196,8 @@ export class Engine {
         return owning.recover(ledger, call, request.epoch, Math.min(request.limit, recoverMax));
       case "near":
         return reading.near(ledger, request.shard, request.fromMs, request.untilMs, request.cursor, request.limit);
+      case "count":
+        return reading.count(ledger, request.shard, request.fromMs, request.untilMs);
       case "claim": {
         const ids = bytes.subarray(request.start, request.start + idBytes * request.count);
         return owning.claim(ledger, call, request.epoch, ids, request.nowMs, request.bytesMax, parcel);

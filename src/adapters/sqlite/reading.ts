@@ -47,6 +47,9 @@ export const near = (
   return { ...page, cursor: last === undefined ? undefined : `${last.dueMs}:${last.seq}` };
 };
 
+export const count = ({ room }: Ledger, shard: number, fromMs: EpochMs, untilMs: EpochMs): number =>
+  room.count(shard, fromMs, untilMs);
+
 export const stats = ({ leases, counts, outs, dead }: Ledger, shard: number, nowMs: EpochMs): ShardStats => {
   const { owner, epoch } = leases.of(shard);
   const out = Array.from(outs.of(shard), ({ entry }) => entry.dueMs);

@@ -67,6 +67,7 @@ export type Request =
       readonly cursor: string | undefined;
       readonly limit: number;
     }
+  | { readonly verb: "count"; readonly shard: number; readonly fromMs: EpochMs; readonly untilMs: EpochMs }
   | ({
       readonly verb: "claim";
       readonly shard: number;
@@ -119,6 +120,7 @@ export type Answers = {
   renew: boolean[];
   release: undefined;
   recover: number;
+  count: number;
   near: {
     readonly ids: Uint8Array;
     readonly lanes: Uint32Array;

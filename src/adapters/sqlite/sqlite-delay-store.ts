@@ -174,6 +174,10 @@ export class SqliteDelayStore implements DelayStore {
     }));
   }
 
+  count(shard: number, fromMs: EpochMs, untilMs: EpochMs): Promise<number> {
+    return this.#ask({ verb: "count", shard, fromMs, untilMs }, (count) => count);
+  }
+
   async claim(shard: number, epoch: number, ids: IdList, nowMs: EpochMs, bytesMax: number): Promise<ClaimResult> {
     assert(ids.length <= claimIdsMax, `${ids.length} ids, ${claimIdsMax} allowed`);
     const { parcel } = this.#desk;
