@@ -33,6 +33,7 @@ export const errorTable = {
   not_found: { status: 404, title: "No message with that id or key." },
   policy_not_found: { status: 404, title: "No retry policy with that name or version." },
   binding_not_found: { status: 404, title: "No retry policy is bound there." },
+  redrive_not_found: { status: 404, title: "No redrive with that id." },
   route_not_found: { status: 404, title: "No such route." },
   too_late: { status: 409, title: "The message is being sent or has ended." },
   // What other policies and bindings do not allow.
