@@ -29,7 +29,8 @@ export type ConsumerRegistration = {
 
 export type ConsumerRegistrationOptions = {
   readonly session: Session;
-  readonly subscription: Subscription;
+  /** All of one group. */
+  readonly subscriptions: readonly Subscription[];
   readonly pollMs: number;
   readonly timers: Timers;
   readonly log: Log;
@@ -46,7 +47,9 @@ const settingsTimeoutMs = 5_000;
 const goodbyeMs = 300;
 
 export const createConsumerRegistration = (options: ConsumerRegistrationOptions): ConsumerRegistration => {
-  const { session, subscription, pollMs, timers, log } = options;
+  const { session, subscriptions, pollMs, timers, log } = options;
+  const group = subscriptions[0]?.group ?? "";
+  const named = { group, topic: subscriptions.map(({ topic }) => topic).join(" ") };
   const waiting = new Set<() => void>();
   let stream: Duplex | undefined;
   let isRegistered = false;
@@ -70,7 +73,7 @@ export const createConsumerRegistration = (options: ConsumerRegistrationOptions)
         if (status.code !== code.ok) trouble = `it refused our settings with ${status.code}: ${status.text}`;
         if (!settings || status.code !== code.ok || isRegistered) return;
         answerTimer?.cancel();
-        if (failures > 0) log.info({ ...subscription, failures }, "registered again at the RocketMQ proxy");
+        if (failures > 0) log.info({ ...named, failures }, "registered again at the RocketMQ proxy");
         isRegistered = true;
         failures = 0;
         heartbeat();
@@ -83,7 +86,7 @@ export const createConsumerRegistration = (options: ConsumerRegistrationOptions)
       },
     );
     stream = opened;
-    opened.write(encodeSettings(subscription, pollMs));
+    opened.write(encodeSettings(subscriptions, pollMs));
     answerTimer = timers.after(settingsTimeoutMs, () => {
       trouble = `it did not answer our settings within ${settingsTimeoutMs} ms`;
       opened.cancel();
@@ -97,7 +100,7 @@ export const createConsumerRegistration = (options: ConsumerRegistrationOptions)
     heartbeatTimer?.cancel();
     if (closed) return;
     const waitMs = Math.min(reopenFirstMs * 2 ** Math.min(failures, 10), reopenMaxMs);
-    if (failures++ === 0) log.warn({ ...subscription, trouble, retryInMs: waitMs }, "not registered at the proxy");
+    if (failures++ === 0) log.warn({ ...named, trouble, retryInMs: waitMs }, "not registered at the proxy");
     reopenTimer = timers.after(waitMs, open);
   };
 
@@ -106,14 +109,14 @@ export const createConsumerRegistration = (options: ConsumerRegistrationOptions)
     void session
       .unary({
         method: method.heartbeat,
-        request: encodeHeartbeat(subscription.group),
+        request: encodeHeartbeat(group),
         timeoutMs: heartbeatTimeoutMs,
         decode: decodeStatusOnly,
       })
       .then((reply) => {
         // A connection that is gone ends the stream, too, and that is where it is noticed.
         if (!reply.ok || closed || reply.value.code === code.ok) return;
-        log.warn({ ...subscription, answer: reply.value }, "heartbeat refused, registering again");
+        log.warn({ ...named, answer: reply.value }, "heartbeat refused, registering again");
         stream?.cancel();
       });
   };
@@ -150,7 +153,7 @@ export const createConsumerRegistration = (options: ConsumerRegistrationOptions)
       if (isRegistered) {
         await session.unary({
           method: method.notifyClientTermination,
-          request: encodeTermination(subscription.group),
+          request: encodeTermination(group),
           timeoutMs: goodbyeMs,
           decode: decodeStatusOnly,
         });
