@@ -1,11 +1,12 @@
 // Types of scripts/services.mjs for the tests, which are TypeScript; the scripts themselves stay plain JavaScript
 // because they run before `npm install`, also on a Node that does not strip types.
 
-export type ServiceName = "redis" | "rocketmq" | "rocketmq-cluster";
+export type ServiceName = "redis" | "rocketmq" | "mysql" | "rocketmq-cluster";
 
 export interface ServiceAddresses {
   redis?: { url: string };
   rocketmq?: { endpoint: string; nameserver: string; broker: string };
+  mysql?: { url: string };
   "rocketmq-cluster"?: RocketmqClusterAddresses;
 }
 
@@ -28,11 +29,16 @@ export interface ServiceHandle {
   /** Configuration, logs and data of this instance. */
   folder: string;
   ports: Record<string, number>;
-  /** By role: `server` for Redis; `nameserver` and `proxy` (which carries the broker) for RocketMQ. As of the moment the handle was made. */
+  /** By role: `server` for Redis and MySQL; `nameserver` and `proxy` (which carries the broker) for RocketMQ. As of the moment the handle was made. */
   pids: Record<string, number>;
 }
 
 export interface RedisHandle extends ServiceHandle {
+  url: string;
+}
+
+export interface MysqlHandle extends ServiceHandle {
+  /** With a user that may do everything and an empty database named `escapement`. */
   url: string;
 }
 
@@ -85,6 +91,11 @@ export declare function startRedis(
 export declare function startRedisCluster(
   which: WhichInstance & { masters?: number | undefined; config?: Record<string, string | number> | undefined },
 ): Promise<{ nodes: RedisHandle[]; urls: string[] }>;
+
+/** `config`: raw my.cnf keys laid over ours. */
+export declare function startMysql(
+  which: WhichInstance & { config?: Record<string, string | number> | undefined },
+): Promise<MysqlHandle>;
 
 /** `config`: raw broker.conf entries; `proxyConfig`: raw rmq-proxy.json entries; both laid over ours. */
 export declare function startRocketmq(

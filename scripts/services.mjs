@@ -10,13 +10,14 @@ import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { killInstance, startInstance, statusOf, stopInstances } from "./services/instance.mjs";
+import { mysql, startMysql } from "./services/mysql.mjs";
 import { redis, startRedis } from "./services/redis.mjs";
 import { startRedisCluster } from "./services/redis-cluster.mjs";
 import { rocketmq, startRocketmq } from "./services/rocketmq.mjs";
 import { clusterState, rocketmqCluster, startRocketmqCluster, untilInStep } from "./services/rocketmq-cluster.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const known = { redis, rocketmq, "rocketmq-cluster": rocketmqCluster };
+const known = { redis, rocketmq, mysql, "rocketmq-cluster": rocketmqCluster };
 
 export const defaultRunDir = resolve(root, ".run/services");
 
@@ -76,7 +77,7 @@ export function startAgain(handle) {
   return startInstance(service, { runDir: handle.runDir, name, keepPorts: true });
 }
 
-export { clusterState, startRedis, startRedisCluster, startRocketmq, startRocketmqCluster, untilInStep };
+export { clusterState, startMysql, startRedis, startRedisCluster, startRocketmq, startRocketmqCluster, untilInStep };
 
 const usage = "usage: services start|stop|status [NAME…] [--json] [--run-dir DIR]";
 

@@ -1,4 +1,4 @@
-// The scripts that start real services, tried on Redis, which is up in a tenth of a second. RocketMQ's own start is
+// The scripts that start real services, tried on Redis, which is up in a tenth of a second, and MariaDB. RocketMQ's own start is
 // exercised by every run of the real tests. Everything here happens in a run folder of its own.
 
 import { execFile } from "node:child_process";
@@ -8,12 +8,15 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { createConnection, type RowDataPacket } from "mysql2/promise";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { redisCommand } from "../scripts/services/redis-wire.mjs";
 import {
   killService,
+  type MysqlHandle,
   type RedisHandle,
   startAgain,
+  startMysql,
   startRedis,
   startRedisCluster,
   startServices,
@@ -156,5 +159,48 @@ describe("stop and faults", () => {
     const again = await startRedisCluster({ runDir });
     expect(again.urls).toEqual(cluster.urls);
     expect(await ask(second, "CLUSTER", "INFO")).toContain("cluster_state:ok");
+  });
+});
+
+describe("MariaDB", () => {
+  const query = async (handle: MysqlHandle, ...statements: string[]): Promise<RowDataPacket[]> => {
+    const connection = await createConnection({ uri: handle.url });
+    try {
+      let rows: unknown = [];
+      for (const statement of statements) [rows] = await connection.query(statement);
+      return rows as RowDataPacket[];
+    } finally {
+      connection.destroy();
+    }
+  };
+
+  test("a killed server comes back on the same port with every answered COMMIT, and without the others", async () => {
+    const before = await startMysql({ runDir });
+    await query(before, "CREATE TABLE kept (id INT PRIMARY KEY) ENGINE=InnoDB");
+    await query(before, "BEGIN", "INSERT INTO kept VALUES (1)", "COMMIT", "BEGIN", "INSERT INTO kept VALUES (2)");
+    await killService(before);
+    const after = await startAgain(before);
+    expect(after).toMatchObject({ url: before.url, ports: before.ports });
+    expect(after.pids.server).not.toBe(before.pids.server);
+    expect(await query(after, "SELECT id FROM kept")).toEqual([{ id: 1 }]);
+    await stopServices({ runDir });
+    expect(await query(await startMysql({ runDir }), "SELECT id FROM kept")).toEqual([{ id: 1 }]);
+  });
+
+  test("what a killed initialisation left is not taken for a database, and settings are laid over ours", async () => {
+    const draft = join(runDir, "mysql-torn", "data.new");
+    mkdirSync(draft, { recursive: true });
+    writeFileSync(join(draft, "ibdata1"), "torn");
+    const mysql = await startMysql({ runDir, name: "torn", config: { innodb_lock_wait_timeout: 7 } });
+    expect(
+      await query(mysql, "SELECT @@innodb_lock_wait_timeout AS waits, @@innodb_flush_log_at_trx_commit AS flushes"),
+    ).toEqual([{ waits: 7, flushes: 1 }]);
+    await expect(startMysql({ runDir, name: "torn", config: { innodb_lock_wait_timeout: 8 } })).rejects.toThrow(
+      /already runs .* with other settings/,
+    );
+  });
+
+  test("a start that fails repeats what the server said", async () => {
+    await expect(startMysql({ runDir, name: "broken", config: { no_such_key: 1 } })).rejects.toThrow(/no.such.key/);
   });
 });

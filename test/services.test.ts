@@ -113,6 +113,14 @@ describe("what the command says", () => {
     expect(outcome.stderr).toMatch(/`redis-server` was not found on the PATH.*Redis 7\.0 or newer.*redis-server/);
   });
 
+  test("MariaDB is missing: which version, and what to install", async () => {
+    const outcome = await run(["start", "mysql", "--run-dir", join(runDir, "without")], empty);
+    expect(outcome.exitCode).toBe(1);
+    expect(outcome.stderr).toMatch(
+      /`mariadb-install-db` was not found on the PATH.*MariaDB 10\.6 or newer.*mariadb-server-core mariadb-client-core/,
+    );
+  });
+
   test("an unknown service, verb or option is refused with the known ones", async () => {
     expect(await run(["start", "redsi"])).toMatchObject({
       exitCode: 1,

@@ -9,6 +9,7 @@ import { promisify } from "node:util";
 export type Services = {
   readonly redis: { readonly url: string };
   readonly rocketmq: { readonly endpoint: string; readonly nameserver: string; readonly broker: string };
+  readonly mysql: { readonly url: string };
 };
 
 const script = fileURLToPath(new URL("../scripts/services.mjs", import.meta.url));
@@ -21,10 +22,10 @@ const running = async (): Promise<Partial<Services>> => {
 };
 
 export const services = async (): Promise<Services> => {
-  const { redis, rocketmq } = await running();
-  if (redis === undefined || rocketmq === undefined) {
-    const missing = redis === undefined ? "Redis" : "RocketMQ";
+  const { redis, rocketmq, mysql } = await running();
+  if (redis === undefined || rocketmq === undefined || mysql === undefined) {
+    const missing = redis === undefined ? "Redis" : rocketmq === undefined ? "RocketMQ" : "MySQL";
     throw new Error(`${missing} is not running; start the test services with: npm run services -- start`);
   }
-  return { redis, rocketmq };
+  return { redis, rocketmq, mysql };
 };

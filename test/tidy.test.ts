@@ -154,6 +154,7 @@ describe("the arrows between the rooms", () => {
   it("lets each technology's packages into its own folder only", () => {
     const homes: Record<string, readonly string[]> = {
       ioredis: ["adapters/redis"],
+      mysql2: ["adapters/mysql"],
       "@grpc/grpc-js": ["adapters/rocketmq", "broker"],
       "rocketmq-client-nodejs": ["adapters/rocketmq"],
       fastify: ["admin"],

@@ -44,6 +44,15 @@ export type Failpoint =
   | "half-stored"
   /** The message of a committed transaction is stored, the transaction is still open. */
   | "committed"
+  // Half messages.
+  /** The halves of a transaction are at the broker, its COMMIT is not sent. */
+  | "halves-sent"
+  /** COMMIT was answered, the half is not committed. */
+  | "half-committing"
+  /** The barrier has decided what a check is told, the broker has not heard it. */
+  | "check-judged"
+  /** A half is sent again, and not committed. */
+  | "backstop-sent"
   /** All progress was told anew, older records are still there. */
   | "snapshot-told"
   /** The consume queues are on the disk, the checkpoint does not say so. */

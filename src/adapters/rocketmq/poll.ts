@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "../../ingest/topic-source.port.ts";
 import { code, method } from "../../protocol/messaging-service.ts";
 import type { Timer, Timers } from "../../runtime/timers.ts";
-import type { ConsumerRegistration } from "./consumer-registration.ts";
+import type { Registration } from "./registration.ts";
 import type { Status } from "./protocol.ts";
 import { decodeReceived } from "./received-message.ts";
 import type { Session } from "./session.ts";
@@ -11,7 +11,7 @@ export type Poll = (request: Buffer, signal: AbortSignal) => Promise<readonly In
 
 export type PollOptions = {
   readonly session: Session;
-  readonly registration: ConsumerRegistration;
+  readonly registration: Registration;
   /** For error messages. */
   readonly topic: string;
   readonly endpoint: string;

@@ -73,7 +73,7 @@ describe("requests", () => {
       ["a", "x || y"],
       ["b", "*"],
     ]);
-    const receive = encodeReceive(subscriptions[0]!, { batchMax: 1, invisibleMs: 10_000, pollMs: 5_000 });
+    const receive = encodeReceive(subscriptions[0], { batchMax: 1, invisibleMs: 10_000, pollMs: 5_000 });
     const asked = requests.ReceiveMessageRequest.deserializeBinary(receive);
     expect(asked.getFilterExpression()!.getExpression()).toBe("x || y");
   });

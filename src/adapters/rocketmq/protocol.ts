@@ -94,12 +94,12 @@ export type Subscription = {
 };
 
 /** The settings of a simple consumer of these topics, as the first message on the telemetry stream. */
-export const encodeSettings = (subscriptions: readonly Subscription[], pollMs: number): Buffer =>
+export const encodeSettings = (subscriptions: readonly [Subscription, ...Subscription[]], pollMs: number): Buffer =>
   message((writer) => {
     const settings = writer.begin(2);
     writer.number(1, simpleConsumer);
     const subscription = writer.begin(6);
-    writeResource(writer, 1, subscriptions[0]?.group ?? "");
+    writeResource(writer, 1, subscriptions[0].group);
     for (const { topic, tag } of subscriptions) {
       const entry = writer.begin(2);
       writeResource(writer, 1, topic);

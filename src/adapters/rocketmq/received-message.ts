@@ -36,7 +36,7 @@ const unpacked = (body: Buffer): Buffer => {
   }
 };
 
-const readMessage = (reader: ProtobufReader): IncomingMessage => {
+export const readMessage = (reader: ProtobufReader): IncomingMessage => {
   let topic = "";
   let system: SystemProperties = readSystem(readProtobuf(Buffer.alloc(0)));
   let body: Buffer = Buffer.alloc(0);

@@ -21,11 +21,13 @@ import { createSession, type SessionOptions } from "./session.ts";
  */
 export type RocketmqDeliveriesOptions = Omit<SessionOptions, "idleMs"> & {
   readonly group: string;
-  readonly topics: readonly { readonly topic: string; readonly tag?: string }[];
+  readonly topics: readonly [ConsumedTopic, ...ConsumedTopic[]];
   /** 10,000 is the shortest that every proxy allows. */
   readonly invisibleMs: number;
   readonly pollMs?: number;
 };
+
+export type ConsumedTopic = { readonly topic: string; readonly tag?: string };
 
 export type RocketmqDeliveries = {
   /** In the order of `topics`. */
@@ -42,7 +44,9 @@ const callTimeoutMs = 3_000;
 
 export const createRocketmqDeliveries = (options: RocketmqDeliveriesOptions): RocketmqDeliveries => {
   const { group, topics, invisibleMs, pollMs = pollMsDefault, timers, log, endpoint } = options;
-  const subscriptions = topics.map((topic): Subscription => ({ group, ...topic }));
+  const [first, ...others] = topics;
+  const subscribed = (topic: ConsumedTopic): Subscription => ({ group, ...topic });
+  const subscriptions = [subscribed(first), ...others.map(subscribed)] as const;
   const session = createSession(options);
   const registration = createConsumerRegistration({ session, subscriptions, pollMs, timers, log });
   let closed = false;
