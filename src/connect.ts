@@ -37,15 +37,17 @@ export const connect = async (config: Config, surroundings: Surroundings): Promi
   const waiting =
     config.redis === undefined ? await openSqlite(config, surroundings) : await openRedis(config.redis, config, clock);
   const { topic, group, receivers } = config.ingest;
+  const transactional = transactionalIngest(config);
   const rocketmq = await reachRocketmq(config, surroundings, clock).catch(async (error: unknown) => {
     await waiting.close();
     throw error;
   });
   const directory = createRocketmqTopicDirectory(rocketmq.session);
-  if (topic !== "") await rocketmq.prepareIngest(directory);
+  const hasTransactional = topic !== "" && (await rocketmq.prepareIngest(directory));
   const sources = Array.from({ length: topic === "" ? 0 : receivers }, () =>
     createRocketmqSource({ ...rocketmq.session, topic, group }),
   );
+  if (hasTransactional) sources.push(createRocketmqSource({ ...rocketmq.session, ...transactional }));
   return {
     ...surroundings,
     store: waiting.store,
@@ -56,7 +58,7 @@ export const connect = async (config: Config, surroundings: Surroundings): Promi
     sources,
     node: config.node,
     leaseMs: config.leaseMs,
-    ownTopics: new Set(topic === "" ? [] : [topic]),
+    ownTopics: new Set(topic === "" ? [] : [topic, transactional.topic]),
     close: async () => {
       await directory.close();
       await waiting.closeMemory();
@@ -106,14 +108,15 @@ const openSqlite = async (config: Config, { machine, timers, log }: Surroundings
 
 type Rocketmq = {
   readonly session: SessionOptions;
-  /** Sees to it that the ingest topic and its group exist. */
-  readonly prepareIngest: (directory: TopicDirectory) => Promise<void>;
+  /** Sees to it that the ingest topics and their groups exist; false when there is none for transactional messages. */
+  readonly prepareIngest: (directory: TopicDirectory) => Promise<boolean>;
   readonly close: () => Promise<void>;
 };
 
 const reachRocketmq = async (config: Config, surroundings: Surroundings, clock: Clock): Promise<Rocketmq> => {
   const { log, timers } = surroundings;
   const { topic, group } = config.ingest;
+  const transactional = transactionalIngest(config);
   if (config.rocketmq !== undefined) {
     const { endpoint, tls, credentials, admin } = config.rocketmq;
     const session = {
@@ -124,7 +127,13 @@ const reachRocketmq = async (config: Config, surroundings: Surroundings, clock: 
       clock,
       timers,
     };
-    const prepareIngest = (directory: TopicDirectory) => createIngest(config.ingest, admin, session, directory);
+    const prepareIngest = async (directory: TopicDirectory) => {
+      const [, hasTransactional] = await Promise.all([
+        createIngest(config.ingest, admin, session, directory),
+        createTransactionalIngest(transactional, admin, session, directory),
+      ]);
+      return hasTransactional;
+    };
     return { session, prepareIngest, close: async () => {} };
   }
   const { host, port } = config.embeddedBroker;
@@ -136,6 +145,9 @@ const reachRocketmq = async (config: Config, surroundings: Surroundings, clock: 
       // Whatever type of message a client makes of its fields is taken in.
       await broker.createTopic(topic, { type: "MIXED" });
       await broker.createGroup(group, { attemptsMax: ingestAttemptsMax });
+      await broker.createTopic(transactional.topic, { type: "TRANSACTION" });
+      await broker.createGroup(transactional.group, { attemptsMax: ingestAttemptsMax });
+      return true;
     },
     close: () => broker.stop(),
   };
@@ -178,4 +190,37 @@ const createIngest = async (
       "the ingest topic does not exist; give ROCKETMQ_ADMIN, or create it with these commands",
     );
   }
+};
+
+/** RocketMQ wants a topic for transactional messages alone, and a group that reads nothing else. */
+const transactionalIngest = ({ ingest: { topic, group } }: Config): IngestPlace => ({
+  topic: `${topic}_TX`,
+  group: `${group}_TX`,
+});
+
+type IngestPlace = { readonly topic: string; readonly group: string };
+
+/** The one for transactional messages is not missed by those who send none, so its absence is no error. */
+const createTransactionalIngest = async (
+  wanted: IngestPlace,
+  admins: RocketmqConfig["admin"],
+  session: SessionOptions,
+  directory: TopicDirectory,
+): Promise<boolean> => {
+  const { log, timers } = session;
+  for (const broker of admins) {
+    const admin = createRemotingAdmin({ broker, timers });
+    try {
+      await ensureIngest({ ...session, ...wanted, admin, type: "TRANSACTION" });
+    } catch (error) {
+      log.warn({ broker, ...wanted, err: error }, "could not create the transactional ingest topic at this broker");
+    }
+  }
+  if (admins.length > 0 || (await directory.lookUp(wanted.topic)).outcome !== "missing") return true;
+  const commands = [
+    `mqadmin updateTopic -n <name server> -c <cluster> -t ${wanted.topic} -r 8 -w 8 -a +message.type=TRANSACTION`,
+    `mqadmin updateSubGroup -n <name server> -c <cluster> -g ${wanted.group} -r 10000`,
+  ];
+  log.info({ ...wanted, commands }, "no transactional ingest topic: delayed half messages need it, nothing else does");
+  return false;
 };

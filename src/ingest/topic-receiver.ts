@@ -34,7 +34,17 @@ export const ingestProperty = {
   messageGroup: "ESC_MESSAGE_GROUP",
 } as const;
 
-const spokenTo: ReadonlySet<string> = new Set([...Object.values(ingestProperty), ...Object.values(handOverProperty)]);
+/**
+ * Left behind by the transaction in which a message was sent. They speak to the broker and to the sender: sent on, the
+ * broker would take a half for checked before it was.
+ */
+const ofItsTransaction = ["__transactionId__", "TRANSACTION_CHECK_TIMES", "ESC_TX"];
+
+const notSentOn: ReadonlySet<string> = new Set([
+  ...Object.values(ingestProperty),
+  ...Object.values(handOverProperty),
+  ...ofItsTransaction,
+]);
 
 export type TopicReceiverOptions = {
   readonly source: TopicSource;
@@ -128,7 +138,7 @@ export class TopicReceiver {
     const { clock, random, tenant, ownTopics } = this.#options;
     const said = (name: string): string | undefined => incoming.properties.get(name);
     const properties = new Map<string, string>();
-    for (const [name, value] of incoming.properties) if (!spokenTo.has(name)) properties.set(name, value);
+    for (const [name, value] of incoming.properties) if (!notSentOn.has(name)) properties.set(name, value);
     const nowMs = clock.nowMs();
     // Parked or dead, it has no time of its own.
     const deliverAt =

@@ -3,11 +3,13 @@ import type {
   ChangeResult,
   ClaimResult,
   DeadReason,
+  Death,
   DelayStore,
   NearPage,
   Outcome,
   Page,
   Reschedule,
+  ReviveItem,
   ScheduleItem,
   ScheduleResult,
   SettleResult,
@@ -223,8 +225,24 @@ export class StoreConnection implements DelayStore {
     return this.#call("get", ids, () => this.#server.truth.get(shard, ids, nowMs));
   }
 
-  dead(shard: number, cursor: string | undefined, limit: number): Promise<Page<StoredMessage>> {
-    return this.#call("dead", undefined, () => this.#server.truth.dead(shard, cursor, limit));
+  dead(shard: number, from: string | EpochMs | undefined, limit: number): Promise<Page<StoredMessage>> {
+    return this.#call("dead", undefined, () => this.#server.truth.dead(shard, from, limit));
+  }
+
+  revive(shard: number, items: readonly ReviveItem[], nowMs: EpochMs): Promise<boolean[]> {
+    return this.#call(
+      "revive",
+      items.map(({ message }) => message.id),
+      () => this.#server.truth.revive(shard, items, nowMs),
+    );
+  }
+
+  discard(shard: number, deaths: readonly Death[], nowMs: EpochMs): Promise<boolean[]> {
+    return this.#call(
+      "discard",
+      deaths.map(({ id }) => id),
+      () => this.#server.truth.discard(shard, deaths, nowMs),
+    );
   }
 
   stats(shard: number, nowMs: EpochMs): Promise<ShardStats> {

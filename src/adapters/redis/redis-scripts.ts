@@ -26,6 +26,7 @@ export const scripts = {
   reschedule: load("reschedule"),
   get: load("get"),
   dead: load("dead"),
+  discard: load("discard"),
   stats: load("stats"),
   acquire: load("acquire"),
   renew: load("renew"),

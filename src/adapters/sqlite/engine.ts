@@ -173,7 +173,14 @@ export class Engine {
       case "get":
         return reading.get(ledger, request.shard, request.ids);
       case "dead":
-        return reading.dead(ledger, request.shard, request.cursor, request.limit);
+        return reading.dead(ledger, request.shard, request.from, request.limit);
+      case "revive": {
+        this.#assertRoomForMore();
+        for (const [lane, topic] of request.names) ledger.counts.name(lane, topic);
+        return accepting.revive(ledger, call, takeMessages(bytes, request.start, request.count), request.diedAtMs);
+      }
+      case "discard":
+        return accepting.discard(ledger, call, request.deaths, request.nowMs);
       case "stats":
         return reading.stats(ledger, request.shard, request.nowMs);
       case "acquire":

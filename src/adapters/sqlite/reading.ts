@@ -12,8 +12,13 @@ export const get = (ledger: Ledger, shard: number, ids: readonly MessageId[]): (
     return entry === undefined ? undefined : ledger.stored(entry);
   });
 
-export const dead = (ledger: Ledger, shard: number, cursor: string | undefined, limit: number): Answers["dead"] => {
-  const after = parseCursor(cursor);
+export const dead = (
+  ledger: Ledger,
+  shard: number,
+  from: string | EpochMs | undefined,
+  limit: number,
+): Answers["dead"] => {
+  const after = typeof from === "number" ? { timeMs: from, seq: -1 } : parseCursor(from);
   const places = ledger.dead.page(shard, after.timeMs, after.seq, Math.min(limit, deadPageMax));
   const items: PlainStored[] = [];
   let bytes = 0;
