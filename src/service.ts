@@ -4,6 +4,11 @@ import { Loader } from "./delay/loader.ts";
 import { NearSet } from "./delay/near-set.ts";
 import type { ShardWorker } from "./delay/ownership.port.ts";
 import { ShardKeeper } from "./delay/shard-keeper.ts";
+import { BayBook } from "./dependencies/bay-book.ts";
+import { DependencyBoard } from "./dependencies/board.ts";
+import { DependencyDesk } from "./dependencies/desk.ts";
+import { ParkedCount } from "./dependencies/parked-count.ts";
+import { Releaser } from "./dependencies/releaser.ts";
 import { Dispatcher } from "./dispatch/dispatcher.ts";
 import type { Sink } from "./dispatch/sink.port.ts";
 import type { DocumentStore } from "./documents/document-store.port.ts";
@@ -62,11 +67,14 @@ export const defaultTenant = "default";
 const checkEveryMs = 1_000;
 /** As often as it reads in good days; a store that is back finds everything loaded half a second later. */
 const loaderBackoffMaxMs = 500;
+/** Others wait to hear of an outage, and what is parked to come out. */
+const dependencyBackoffMaxMs = 1_000;
 /** How long a stop waits for what is being sent; then other processes take over by lease. */
 const drainMaxMs = 8_000;
 
 export class Service implements Overview {
   readonly intake: StoreIntake;
+  readonly dependencies: DependencyDesk;
   readonly #parts: ServiceParts;
   readonly #clock: CheckedClock;
   readonly #health: Health;
@@ -75,13 +83,36 @@ export class Service implements Overview {
   readonly #dispatcher: Dispatcher;
   readonly #loader: Loader;
   readonly #topics: TopicGate;
-  readonly #loops: { checks: Loop; keeper: Loop; loader: Loop; ticker: Loop; receivers: Loop[] };
+  readonly #parked: ParkedCount;
+  readonly #loops: {
+    checks: Loop;
+    keeper: Loop;
+    loader: Loop;
+    ticker: Loop;
+    board: Loop;
+    releaser: Loop;
+    receivers: Loop[];
+  };
   #stopping = false;
 
   constructor(parts: ServiceParts) {
     this.#parts = parts;
     this.#metrics = parts.metrics;
-    const { store, sink, directory, memory, sources, machine, timers, random, log, node, leaseMs, ownTopics } = parts;
+    const {
+      store,
+      documents,
+      sink,
+      directory,
+      memory,
+      sources,
+      machine,
+      timers,
+      random,
+      log,
+      node,
+      leaseMs,
+      ownTopics,
+    } = parts;
     const clock = new CheckedClock(machine);
     this.#clock = clock;
     this.#health = new Health(log);
@@ -150,6 +181,20 @@ export class Service implements Overview {
       ownTopics,
     });
 
+    const bays = new BayBook(documents);
+    const board = new DependencyBoard({ documents, clock, log, node, members: () => this.#keeper.members });
+    const releaser = new Releaser({
+      store,
+      clock,
+      board,
+      bays,
+      owned: () => this.#keeper.heldShards,
+      offer: (id, offset, lane, shard, dueMs) => this.#dispatcher.offer(id, offset, lane, shard, dueMs),
+      log,
+    });
+    this.#parked = new ParkedCount(store, bays);
+    this.dependencies = new DependencyDesk({ board, parked: this.#parked, clock });
+
     const loop = (name: string, runOnce: (signal: AbortSignal) => Promise<number>, errorBackoffMaxMs = 5_000) =>
       new Loop({ name, timers, log, runOnce, errorBackoffMs: { first: 100, max: errorBackoffMaxMs } });
     this.#loops = {
@@ -158,11 +203,14 @@ export class Service implements Overview {
       keeper: loop("shard keeper", () => this.#keeper.runOnce(), Math.max(100, leaseMs / 10)),
       loader: loop("loader", (signal) => this.#loader.runOnce(signal), loaderBackoffMaxMs),
       ticker: loop("ticker", async () => this.#dispatcher.tick()),
+      board: loop("dependency board", () => board.runOnce(), dependencyBackoffMaxMs),
+      releaser: loop("releaser", (signal) => releaser.runOnce(signal), dependencyBackoffMaxMs),
       receivers: sources.map((source, i) => {
         const receiver = new TopicReceiver({
           source,
           store,
           accept: (admitted) => this.intake.accept(admitted),
+          parking: bays,
           clock,
           random,
           log,
@@ -185,6 +233,11 @@ export class Service implements Overview {
     );
     this.#metrics.gauge("escapement_out", "Messages between claim and settle.", () => this.#dispatcher.out);
     this.#metrics.gauge("escapement_shards_owned", "Shards this process owns.", () => this.#keeper.heldShards.length);
+    this.#metrics.gauge(
+      "escapement_dependencies_not_closed",
+      "Dependencies that are open, probing or ramping.",
+      () => board.notClosed,
+    );
     this.#metrics.gauge("escapement_clock_skew_ms", "This machine's clock minus the store's.", () => clock.skewMs);
   }
 
@@ -207,8 +260,8 @@ export class Service implements Overview {
     if (problem !== undefined) throw new EscapementError("store_refusing", problem.detail);
     await this.#topics.load();
     await this.#keeper.runOnce();
-    const { checks, keeper, loader, ticker, receivers } = this.#loops;
-    for (const loop of [checks, keeper, loader, ticker, ...receivers]) loop.start();
+    const { checks, keeper, loader, ticker, board, releaser, receivers } = this.#loops;
+    for (const loop of [checks, keeper, loader, ticker, board, releaser, ...receivers]) loop.start();
     log.info(
       { node: this.#parts.node, shards: this.#keeper.heldShards.length, of: store.shardCount },
       "escapement is running",
@@ -223,7 +276,8 @@ export class Service implements Overview {
     if (this.#stopping) return;
     this.#stopping = true;
     const { store, sink, sources, timers, log } = this.#parts;
-    const { checks, keeper, loader, ticker, receivers } = this.#loops;
+    const { checks, keeper, loader, ticker, board, releaser, receivers } = this.#loops;
+    await Promise.all([releaser.stop(), board.stop()]);
     await Promise.all(receivers.map((loop) => loop.stop()));
     await Promise.all(sources.map((source) => source.close()));
     const drained = this.#keeper.handOverAll().then(() => true);
@@ -251,6 +305,7 @@ export class Service implements Overview {
     const { store, node } = this.#parts;
     const nowMs = this.#clock.nowMs();
     const shards = await Promise.all(Array.from({ length: store.shardCount }, (_, shard) => store.stats(shard, nowMs)));
+    const parked = await this.#parked.byKey();
     const byTopic: Record<string, number> = Object.create(null);
     for (const { waitingByTopic } of shards) {
       for (const [topic, count] of waitingByTopic) byTopic[topic] = (byTopic[topic] ?? 0) + count;
@@ -262,6 +317,7 @@ export class Service implements Overview {
       node,
       time: formatInstant(nowMs),
       waiting: { total: sum(Object.values(byTopic)), byTopic },
+      parked: { total: parked.total, byDependency: parked.byKey },
       dueNow: sum(shards.map((shard) => shard.dueNow)),
       claimed: sum(shards.map((shard) => shard.claimed)),
       dead: sum(shards.map((shard) => shard.dead)),

@@ -49,6 +49,13 @@ export const MessageDetailsSchema = named(
           { description: "Why it is dead." },
         ),
       ),
+      parkedFor: Type.Optional(
+        Type.String({
+          description: "The dependency that it is parked for; deliverAt is then when it comes out at the latest.",
+          examples: ["acct:4711"],
+        }),
+      ),
+      parkedSince: Type.Optional(instant("When it was parked.")),
       key: Type.Optional(Type.String()),
       topic: Type.Optional(Type.String()),
       tag: Type.Optional(Type.String()),
@@ -125,6 +132,15 @@ export const StatsReplySchema = named(
         additionalProperties: { type: "integer" },
         description: "The same by target topic.",
         examples: [{ orders: 12_408 }],
+      }),
+    }),
+    parked: Type.Object({
+      total: count("Of those that wait: parked until their dependency is well again."),
+      byDependency: Type.Unsafe<Record<string, number>>({
+        type: "object",
+        additionalProperties: { type: "integer" },
+        description: "The same by dependency.",
+        examples: [{ "acct:4711": 8_000 }],
       }),
     }),
     dueNow: count("Waiting messages whose time has come."),

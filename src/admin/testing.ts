@@ -175,6 +175,7 @@ export const testStats: StatsReply = {
   node: "node-1",
   time: "2027-01-15T08:00:00.000Z",
   waiting: { total: 3, byTopic: { orders: 2, "%RETRY%g": 1 } },
+  parked: { total: 1, byDependency: { "acct:7": 1 } },
   dueNow: 1,
   claimed: 0,
   dead: 2,

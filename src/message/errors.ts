@@ -17,6 +17,7 @@ export const errorTable = {
   too_many_properties: { status: 400, title: "More properties than a RocketMQ message can carry." },
   properties_too_large: { status: 400, title: "Properties, tag and keys together are larger than RocketMQ allows." },
   empty_body: { status: 400, title: "RocketMQ refuses messages without a body." },
+  invalid_envelope: { status: 400, title: "What was handed over by a consumer cannot be read." },
   time_missing: { status: 400, title: "Neither deliverAt nor delay was given." },
   time_ambiguous: { status: 400, title: "Both deliverAt and delay were given." },
   invalid_time: { status: 400, title: "The time is not in a form that is understood." },

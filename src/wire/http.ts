@@ -81,6 +81,9 @@ export type MessageDetails = {
   attempt: number;
   endedAt?: string;
   reason?: { code: string; detail: string };
+  /** The dependency that it is parked for; `deliverAt` is then when it comes out at the latest. */
+  parkedFor?: string;
+  parkedSince?: string;
 
   key?: string;
   topic?: string;
@@ -121,6 +124,8 @@ export type StatsReply = {
   node: string;
   time: string;
   waiting: { total: number; byTopic: Record<string, number> };
+  /** Of those that wait: parked until their dependency is well again. */
+  parked: { total: number; byDependency: Record<string, number> };
   dueNow: number;
   claimed: number;
   dead: number;
