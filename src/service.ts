@@ -21,6 +21,7 @@ import type { TopicSource } from "./ingest/topic-source.port.ts";
 import { EscapementError } from "./message/errors.ts";
 import type { DurationMs } from "./message/time.ts";
 import { formatInstant } from "./message/time.ts";
+import { PolicyBook } from "./policies/policy-book.ts";
 import { CheckedClock, clockToleranceMs, type MachineClock } from "./runtime/clock.ts";
 import { Health } from "./runtime/health.ts";
 import type { Log } from "./runtime/log.ts";
@@ -74,6 +75,7 @@ const drainMaxMs = 8_000;
 
 export class Service implements Overview {
   readonly intake: StoreIntake;
+  readonly policies: PolicyBook;
   readonly dependencies: DependencyDesk;
   readonly #parts: ServiceParts;
   readonly #clock: CheckedClock;
@@ -89,6 +91,7 @@ export class Service implements Overview {
     keeper: Loop;
     loader: Loop;
     ticker: Loop;
+    policies: Loop;
     board: Loop;
     releaser: Loop;
     receivers: Loop[];
@@ -116,6 +119,7 @@ export class Service implements Overview {
     const clock = new CheckedClock(machine);
     this.#clock = clock;
     this.#health = new Health(log);
+    this.policies = new PolicyBook({ documents: parts.documents, clock, log });
     const near = new NearSet({
       startMs: clock.nowMs(),
       ...(parts.nearEntriesMax === undefined ? undefined : { entriesMax: parts.nearEntriesMax }),
@@ -150,6 +154,7 @@ export class Service implements Overview {
     this.#dispatcher = new Dispatcher({
       store,
       sink,
+      policies: this.policies,
       near,
       leases: this.#keeper,
       clock,
@@ -203,6 +208,8 @@ export class Service implements Overview {
       keeper: loop("shard keeper", () => this.#keeper.runOnce(), Math.max(100, leaseMs / 10)),
       loader: loop("loader", (signal) => this.#loader.runOnce(signal), loaderBackoffMaxMs),
       ticker: loop("ticker", async () => this.#dispatcher.tick()),
+      // A change must hold within two seconds, so a failed look is not waited for long.
+      policies: loop("retry policies", () => this.policies.runOnce(), 1_000),
       board: loop("dependency board", () => board.runOnce(), dependencyBackoffMaxMs),
       releaser: loop("releaser", (signal) => releaser.runOnce(signal), dependencyBackoffMaxMs),
       receivers: sources.map((source, i) => {
@@ -259,9 +266,10 @@ export class Service implements Overview {
     // Better not to start than to accept what may be lost; a running process stops accepting instead.
     if (problem !== undefined) throw new EscapementError("store_refusing", problem.detail);
     await this.#topics.load();
+    await this.policies.runOnce();
     await this.#keeper.runOnce();
-    const { checks, keeper, loader, ticker, board, releaser, receivers } = this.#loops;
-    for (const loop of [checks, keeper, loader, ticker, board, releaser, ...receivers]) loop.start();
+    const { checks, keeper, loader, ticker, policies, board, releaser, receivers } = this.#loops;
+    for (const loop of [checks, keeper, loader, ticker, policies, board, releaser, ...receivers]) loop.start();
     log.info(
       { node: this.#parts.node, shards: this.#keeper.heldShards.length, of: store.shardCount },
       "escapement is running",
@@ -276,7 +284,7 @@ export class Service implements Overview {
     if (this.#stopping) return;
     this.#stopping = true;
     const { store, sink, sources, timers, log } = this.#parts;
-    const { checks, keeper, loader, ticker, board, releaser, receivers } = this.#loops;
+    const { checks, keeper, loader, ticker, policies, board, releaser, receivers } = this.#loops;
     await Promise.all([releaser.stop(), board.stop()]);
     await Promise.all(receivers.map((loop) => loop.stop()));
     await Promise.all(sources.map((source) => source.close()));
@@ -290,7 +298,7 @@ export class Service implements Overview {
         { out: this.#dispatcher.out },
         "stopped without an answer for everything sent; the next owner sends it again",
       );
-    await Promise.all([checks, keeper, loader, ticker].map((loop) => loop.stop()));
+    await Promise.all([checks, keeper, loader, ticker, policies].map((loop) => loop.stop()));
     await sink.close();
     await requests;
     await this.#parts.documents.close();

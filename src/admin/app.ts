@@ -3,6 +3,7 @@ import swaggerUi from "@fastify/swagger-ui";
 import { type FastifyInstance, type FastifyRequest, fastify } from "fastify";
 import type { Intake } from "../ingest/intake.port.ts";
 import { EscapementError } from "../message/errors.ts";
+import type { Policies } from "../policies/policies.port.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Timers } from "../runtime/timers.ts";
 import { admitRequest } from "./admit-request.ts";
@@ -38,6 +39,7 @@ import { scheduleRoutes } from "./routes/schedule.ts";
 export type AppOptions = {
   readonly intake: Intake;
   readonly overview: Overview;
+  readonly policies: Policies;
   readonly log: Log;
   readonly timers: Timers;
   readonly limits?: Partial<HttpLimits>;
@@ -46,7 +48,7 @@ export type AppOptions = {
 };
 
 export const createApp = (options: AppOptions): FastifyInstance => {
-  const { intake, overview, log } = options;
+  const { intake, overview, policies, log } = options;
   const limits: HttpLimits = { ...defaultHttpLimits, ...options.limits };
   const patience = new Patience(options.timers, limits.receiveTimeoutMs);
   const gate = new LoadGate(limits.inFlightRequestsMax, limits.inFlightBytesMax);
@@ -107,6 +109,7 @@ export const createApp = (options: AppOptions): FastifyInstance => {
   const context: HttpContext = {
     intake,
     overview,
+    policies,
     limits,
     patience,
     safeParse,

@@ -1,6 +1,7 @@
 import type { FastifyRequest, onRequestHookHandler } from "fastify";
 import type { Intake } from "../ingest/intake.port.ts";
 import type { EscapementError } from "../message/errors.ts";
+import type { Policies } from "../policies/policies.port.ts";
 import type { HttpLimits } from "./http-limits.ts";
 import type { SafeParse } from "./json-text.ts";
 import type { Overview } from "./overview.port.ts";
@@ -10,6 +11,7 @@ import type { Patience } from "./patience.ts";
 export type HttpContext = {
   readonly intake: Intake;
   readonly overview: Overview;
+  readonly policies: Policies;
   readonly limits: HttpLimits;
   readonly patience: Patience;
   readonly safeParse: SafeParse;

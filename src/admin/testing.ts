@@ -1,6 +1,7 @@
 import type { AddressInfo } from "node:net";
 import { createConnection, type Socket } from "node:net";
 import type { FastifyInstance } from "fastify";
+import { MemoryDocumentStore } from "../adapters/memory/memory-document-store.ts";
 import { systemTimers } from "../adapters/system/system-time.ts";
 import { admitRef, admitReschedule, admitSchedule } from "../ingest/admit.ts";
 import type { Intake, MessageRef } from "../ingest/intake.port.ts";
@@ -8,6 +9,7 @@ import { EscapementError, isEscapementError } from "../message/errors.ts";
 import type { DelayedMessage } from "../message/message.ts";
 import type { MessageState } from "../message/state.ts";
 import { epochMs, formatInstant } from "../message/time.ts";
+import { PolicyBook } from "../policies/policy-book.ts";
 import { type Log, silentLog } from "../runtime/log.ts";
 import type { Random } from "../runtime/random.ts";
 import type { BatchItemReply, DeadPage, HealthReply, MessageDetails, MessageReply, StatsReply } from "../wire/http.ts";
@@ -218,7 +220,14 @@ export const testApp = (options: Pick<AppOptions, "limits" | "tenantOf"> = {}): 
   const overview = new FixedOverview();
   const bugs: unknown[] = [];
   const log: Log = { ...silentLog, error: (fields: unknown) => void bugs.push(fields) };
-  return { app: createApp({ intake, overview, log, timers: systemTimers, ...options }), intake, overview, bugs };
+  const clock = { nowMs: () => testNowMs };
+  const policies = new PolicyBook({ documents: new MemoryDocumentStore(), clock, log });
+  return {
+    app: createApp({ intake, overview, policies, log, timers: systemTimers, ...options }),
+    intake,
+    overview,
+    bugs,
+  };
 };
 
 /** Listens on a free port of the loopback and answers the port. */

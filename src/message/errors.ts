@@ -31,8 +31,17 @@ export const errorTable = {
   too_many_items: { status: 413, title: "More items than one batch may hold." },
   // What the message's state does not allow.
   not_found: { status: 404, title: "No message with that id or key." },
+  policy_not_found: { status: 404, title: "No retry policy with that name or version." },
+  binding_not_found: { status: 404, title: "No retry policy is bound there." },
+  redrive_not_found: { status: 404, title: "No redrive with that id." },
   route_not_found: { status: 404, title: "No such route." },
   too_late: { status: 409, title: "The message is being sent or has ended." },
+  // What other policies and bindings do not allow.
+  policy_changed: { status: 409, title: "The retry policy has another version by now." },
+  policy_preset: { status: 409, title: "That name belongs to a policy that comes with the program." },
+  policy_bound: { status: 409, title: "The retry policy is bound; its bindings have to go first, or with it." },
+  policy_circle: { status: 409, title: "Dead messages would be sent in a circle." },
+  too_many_policies: { status: 409, title: "No room for one more retry policy or binding." },
   // Load and trouble outside: try again.
   overloaded: { status: 429, title: "More requests than can be stored at the moment." },
   store_unavailable: { status: 503, title: "The store does not answer; whether the request took effect is unknown." },
