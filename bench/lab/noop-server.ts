@@ -42,6 +42,7 @@ const app = createApp({
   intake: service.intake,
   overview: service,
   policies: service.policies,
+  groups: { prepare: async (group) => ({ group, retryTopic: group, ingestTopic: "" }) },
   log: silentLog,
   timers: systemTimers,
 });

@@ -8,6 +8,7 @@ import type { Log } from "../runtime/log.ts";
 import type { Timers } from "../runtime/timers.ts";
 import { admitRequest } from "./admit-request.ts";
 import { finishClosing } from "./closing.ts";
+import type { ConsumerGroups } from "./consumer-groups.port.ts";
 import type { HttpContext } from "./http-context.ts";
 import { defaultHttpLimits, type HttpLimits } from "./http-limits.ts";
 import { parseJson, type SafeParse } from "./json-text.ts";
@@ -22,6 +23,7 @@ import { requestSchemas } from "./request-schemas.ts";
 import { retrySchemas } from "./retry-schemas.ts";
 import { RouteTable } from "./route-table.ts";
 import { batchRoutes } from "./routes/batch.ts";
+import { consumerGroupRoutes } from "./routes/consumer-groups.ts";
 import { deadRoutes } from "./routes/dead.ts";
 import { messageRoutes } from "./routes/message.ts";
 import { processRoutes } from "./routes/process.ts";
@@ -39,6 +41,7 @@ import { scheduleRoutes } from "./routes/schedule.ts";
 export type AppOptions = {
   readonly intake: Intake;
   readonly overview: Overview;
+  readonly groups: ConsumerGroups;
   readonly policies: Policies;
   readonly log: Log;
   readonly timers: Timers;
@@ -48,7 +51,7 @@ export type AppOptions = {
 };
 
 export const createApp = (options: AppOptions): FastifyInstance => {
-  const { intake, overview, policies, log } = options;
+  const { intake, overview, groups, policies, log } = options;
   const limits: HttpLimits = { ...defaultHttpLimits, ...options.limits };
   const patience = new Patience(options.timers, limits.receiveTimeoutMs);
   const gate = new LoadGate(limits.inFlightRequestsMax, limits.inFlightBytesMax);
@@ -109,6 +112,7 @@ export const createApp = (options: AppOptions): FastifyInstance => {
   const context: HttpContext = {
     intake,
     overview,
+    groups,
     policies,
     limits,
     patience,
@@ -129,6 +133,7 @@ export const createApp = (options: AppOptions): FastifyInstance => {
     messageRoutes(scope, context);
     deadRoutes(scope, context);
     retryRoutes(scope, context);
+    consumerGroupRoutes(scope, context);
     processRoutes(scope, context);
     scope.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
   });

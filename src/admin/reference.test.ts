@@ -4,6 +4,8 @@ import { errorTable } from "../message/errors.ts";
 import type {
   BatchItemReply,
   BatchReply,
+  ConsumerGroupReply,
+  ConsumerGroupRequest,
   DeadPage,
   HealthReply,
   MessageDetails,
@@ -32,6 +34,8 @@ describe("schemas", () => {
     expectTypeOf<Static<typeof replies.BatchItemReplySchema>>().toEqualTypeOf<BatchItemReply>();
     expectTypeOf<Static<typeof replies.BatchReplySchema>>().toEqualTypeOf<BatchReply>();
     expectTypeOf<Static<typeof replies.DeadPageSchema>>().toEqualTypeOf<DeadPage>();
+    expectTypeOf<Static<typeof requests.ConsumerGroupRequestSchema>>().toEqualTypeOf<ConsumerGroupRequest>();
+    expectTypeOf<Static<typeof replies.ConsumerGroupReplySchema>>().toEqualTypeOf<ConsumerGroupReply>();
     expectTypeOf<Static<typeof replies.StatsReplySchema>>().toEqualTypeOf<StatsReply>();
     expectTypeOf<Static<typeof replies.HealthReplySchema>>().toEqualTypeOf<HealthReply>();
     expectTypeOf<Static<typeof retries.SimulateRetriesRequestSchema>>().toEqualTypeOf<SimulateRetriesRequest>();
@@ -72,6 +76,7 @@ const good: Record<string, { query?: string; type?: string; payload?: string }> 
   cancelByKey: { query: "?key=k" },
   listDead: {},
   simulateRetries: { type: "application/json", payload: '{"preset":"default"}' },
+  prepareConsumerGroup: { type: "application/json", payload: "{}" },
   stats: {},
   live: {},
   ready: {},

@@ -176,7 +176,20 @@ export const HealthReplySchema = named(
 );
 
 /** Added to the app under their `$id`, and listed in the reference under it. */
+export const ConsumerGroupReplySchema = named(
+  "ConsumerGroupReply",
+  Type.Object(
+    {
+      group: Type.String(),
+      retryTopic: Type.String({ description: "Where failed messages come back to the group." }),
+      ingestTopic: Type.String({ description: "Where consumers hand them over." }),
+    },
+    { description: "A consumer group that is ready for retries." },
+  ),
+);
+
 export const replySchemas = [
+  ConsumerGroupReplySchema,
   MessageReplySchema,
   MessageDetailsSchema,
   ProblemSchema,

@@ -15,6 +15,7 @@ import type { Random } from "../runtime/random.ts";
 import type { BatchItemReply, DeadPage, HealthReply, MessageDetails, MessageReply, StatsReply } from "../wire/http.ts";
 import { problemOf } from "../wire/problem.ts";
 import { type AppOptions, createApp } from "./app.ts";
+import type { ConsumerGroups } from "./consumer-groups.port.ts";
 import type { Overview } from "./overview.port.ts";
 
 /**
@@ -218,12 +219,15 @@ export type TestApp = {
 export const testApp = (options: Pick<AppOptions, "limits" | "tenantOf"> = {}): TestApp => {
   const intake = new RememberingIntake();
   const overview = new FixedOverview();
+  const groups: ConsumerGroups = {
+    prepare: async (group) => ({ group, retryTopic: `ESC_RETRY_${group}`, ingestTopic: "ESC_INGEST" }),
+  };
   const bugs: unknown[] = [];
   const log: Log = { ...silentLog, error: (fields: unknown) => void bugs.push(fields) };
   const clock = { nowMs: () => testNowMs };
   const policies = new PolicyBook({ documents: new MemoryDocumentStore(), clock, log });
   return {
-    app: createApp({ intake, overview, policies, log, timers: systemTimers, ...options }),
+    app: createApp({ intake, overview, groups, policies, log, timers: systemTimers, ...options }),
     intake,
     overview,
     bugs,

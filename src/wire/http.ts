@@ -349,3 +349,17 @@ export type HealthReply = {
   /** Why not ok, as sentences. */
   problems: { code: string; detail: string }[];
 };
+
+/** Asks for a consumer group that retries by us to be made ready. */
+export type ConsumerGroupRequest = {
+  /** One message of a message group at a time. Default false. */
+  ordered?: boolean;
+};
+
+export type ConsumerGroupReply = {
+  group: string;
+  /** Where failed messages come back to it. */
+  retryTopic: string;
+  /** Where it hands them over. */
+  ingestTopic: string;
+};
