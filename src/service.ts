@@ -1,4 +1,8 @@
 import type { Overview } from "./admin/overview.port.ts";
+import { DeadRoom } from "./dead/dead-room.ts";
+import { RedriveLoop } from "./dead/redrive-loop.ts";
+import { RedriveReports } from "./dead/redrive-reports.ts";
+import type { RedriveWitness } from "./dead/redrive-witness.port.ts";
 import type { DelayStore } from "./delay/delay-store.port.ts";
 import { Loader } from "./delay/loader.ts";
 import { NearSet } from "./delay/near-set.ts";
@@ -53,7 +57,7 @@ export type ServiceParts = {
 
 export type ServiceMetrics = Pick<
   Metrics,
-  "accepted" | "refused" | "sending" | "ended" | "failed" | "rotate" | "recentLateness" | "gauge" | "render"
+  "accepted" | "refused" | "removed" | "sending" | "ended" | "failed" | "rotate" | "recentLateness" | "gauge" | "render"
 >;
 
 /** Until credentials exist, everything belongs to one tenant. */
@@ -67,6 +71,8 @@ const drainMaxMs = 8_000;
 
 export class Service implements Overview {
   readonly intake: StoreIntake;
+  readonly dead: DeadRoom;
+  readonly redriveWitness: RedriveWitness;
   readonly #parts: ServiceParts;
   readonly #clock: CheckedClock;
   readonly #health: Health;
@@ -75,7 +81,16 @@ export class Service implements Overview {
   readonly #dispatcher: Dispatcher;
   readonly #loader: Loader;
   readonly #topics: TopicGate;
-  readonly #loops: { checks: Loop; keeper: Loop; loader: Loop; ticker: Loop; receivers: Loop[] };
+  readonly #redrives: RedriveLoop;
+  readonly #loops: {
+    checks: Loop;
+    keeper: Loop;
+    loader: Loop;
+    ticker: Loop;
+    redrives: Loop;
+    reports: Loop;
+    receivers: Loop[];
+  };
   #stopping = false;
 
   constructor(parts: ServiceParts) {
@@ -150,6 +165,24 @@ export class Service implements Overview {
       ownTopics,
     });
 
+    const { documents } = parts;
+    const window = this.#dispatcher;
+    this.#redrives = new RedriveLoop({ store, documents, clock, log, node, ownTopics, window });
+    const reports = new RedriveReports(documents, node, log);
+    this.redriveWitness = reports;
+    this.dead = new DeadRoom({
+      store,
+      documents,
+      clock,
+      random,
+      ownTopics,
+      discarded: (count) => this.#metrics.removed("operator", count),
+      wake: () => {
+        this.#redrives.wake();
+        this.#loops.redrives.wake();
+      },
+    });
+
     const loop = (name: string, runOnce: (signal: AbortSignal) => Promise<number>, errorBackoffMaxMs = 5_000) =>
       new Loop({ name, timers, log, runOnce, errorBackoffMs: { first: 100, max: errorBackoffMaxMs } });
     this.#loops = {
@@ -158,6 +191,8 @@ export class Service implements Overview {
       keeper: loop("shard keeper", () => this.#keeper.runOnce(), Math.max(100, leaseMs / 10)),
       loader: loop("loader", (signal) => this.#loader.runOnce(signal), loaderBackoffMaxMs),
       ticker: loop("ticker", async () => this.#dispatcher.tick()),
+      redrives: loop("redrives", () => this.#redrives.runOnce()),
+      reports: loop("redrive reports", () => reports.runOnce()),
       receivers: sources.map((source, i) => {
         const receiver = new TopicReceiver({
           source,
@@ -207,8 +242,8 @@ export class Service implements Overview {
     if (problem !== undefined) throw new EscapementError("store_refusing", problem.detail);
     await this.#topics.load();
     await this.#keeper.runOnce();
-    const { checks, keeper, loader, ticker, receivers } = this.#loops;
-    for (const loop of [checks, keeper, loader, ticker, ...receivers]) loop.start();
+    const { checks, keeper, loader, ticker, redrives, reports, receivers } = this.#loops;
+    for (const loop of [checks, keeper, loader, ticker, redrives, reports, ...receivers]) loop.start();
     log.info(
       { node: this.#parts.node, shards: this.#keeper.heldShards.length, of: store.shardCount },
       "escapement is running",
@@ -223,7 +258,9 @@ export class Service implements Overview {
     if (this.#stopping) return;
     this.#stopping = true;
     const { store, sink, sources, timers, log } = this.#parts;
-    const { checks, keeper, loader, ticker, receivers } = this.#loops;
+    const { checks, keeper, loader, ticker, redrives, reports, receivers } = this.#loops;
+    await Promise.all([redrives, reports].map((loop) => loop.stop()));
+    await this.#redrives.stop();
     await Promise.all(receivers.map((loop) => loop.stop()));
     await Promise.all(sources.map((source) => source.close()));
     const drained = this.#keeper.handOverAll().then(() => true);

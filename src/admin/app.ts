@@ -1,12 +1,14 @@
 import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import { type FastifyInstance, type FastifyRequest, fastify } from "fastify";
+import type { DeadUseCases } from "../dead/dead.port.ts";
 import type { Intake } from "../ingest/intake.port.ts";
 import { EscapementError } from "../message/errors.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Timers } from "../runtime/timers.ts";
 import { admitRequest } from "./admit-request.ts";
 import { finishClosing } from "./closing.ts";
+import { deadSchemas } from "./dead-schemas.ts";
 import type { HttpContext } from "./http-context.ts";
 import { defaultHttpLimits, type HttpLimits } from "./http-limits.ts";
 import { parseJson, type SafeParse } from "./json-text.ts";
@@ -24,6 +26,7 @@ import { batchRoutes } from "./routes/batch.ts";
 import { deadRoutes } from "./routes/dead.ts";
 import { messageRoutes } from "./routes/message.ts";
 import { processRoutes } from "./routes/process.ts";
+import { redriveRoutes } from "./routes/redrives.ts";
 import { retryRoutes } from "./routes/retry.ts";
 import { scheduleRoutes } from "./routes/schedule.ts";
 
@@ -37,6 +40,7 @@ import { scheduleRoutes } from "./routes/schedule.ts";
  */
 export type AppOptions = {
   readonly intake: Intake;
+  readonly dead: DeadUseCases;
   readonly overview: Overview;
   readonly log: Log;
   readonly timers: Timers;
@@ -46,7 +50,7 @@ export type AppOptions = {
 };
 
 export const createApp = (options: AppOptions): FastifyInstance => {
-  const { intake, overview, log } = options;
+  const { intake, dead, overview, log } = options;
   const limits: HttpLimits = { ...defaultHttpLimits, ...options.limits };
   const patience = new Patience(options.timers, limits.receiveTimeoutMs);
   const gate = new LoadGate(limits.inFlightRequestsMax, limits.inFlightBytesMax);
@@ -106,6 +110,7 @@ export const createApp = (options: AppOptions): FastifyInstance => {
 
   const context: HttpContext = {
     intake,
+    dead,
     overview,
     limits,
     patience,
@@ -118,13 +123,14 @@ export const createApp = (options: AppOptions): FastifyInstance => {
       return known;
     },
   };
-  for (const schema of [...requestSchemas, ...replySchemas, ...retrySchemas]) app.addSchema(schema);
+  for (const schema of [...requestSchemas, ...replySchemas, ...retrySchemas, ...deadSchemas]) app.addSchema(schema);
   app.register(swagger, openapi);
   app.register(swaggerUi, { routePrefix: "/docs", staticCSP: true });
   app.register(async (scope) => {
     scheduleRoutes(scope, context);
     messageRoutes(scope, context);
     deadRoutes(scope, context);
+    redriveRoutes(scope, context);
     retryRoutes(scope, context);
     processRoutes(scope, context);
     scope.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());

@@ -1,4 +1,5 @@
 import type { FastifyRequest, onRequestHookHandler } from "fastify";
+import type { DeadUseCases } from "../dead/dead.port.ts";
 import type { Intake } from "../ingest/intake.port.ts";
 import type { EscapementError } from "../message/errors.ts";
 import type { HttpLimits } from "./http-limits.ts";
@@ -9,6 +10,7 @@ import type { Patience } from "./patience.ts";
 /** What the route files are given. */
 export type HttpContext = {
   readonly intake: Intake;
+  readonly dead: DeadUseCases;
   readonly overview: Overview;
   readonly limits: HttpLimits;
   readonly patience: Patience;
