@@ -1,4 +1,5 @@
 import type { FastifyRequest, onRequestHookHandler } from "fastify";
+import type { DeadUseCases } from "../dead/dead.port.ts";
 import type { Intake } from "../ingest/intake.port.ts";
 import type { EscapementError } from "../message/errors.ts";
 import type { Policies } from "../policies/policies.port.ts";
@@ -11,6 +12,7 @@ import type { Patience } from "./patience.ts";
 /** What the route files are given. */
 export type HttpContext = {
   readonly intake: Intake;
+  readonly dead: DeadUseCases;
   readonly overview: Overview;
   readonly groups: ConsumerGroups;
   readonly policies: Policies;
