@@ -10,7 +10,7 @@ export type RocketmqHandOffOptions = Omit<RocketmqSinkOptions, "plainTopics"> & 
 const never = epochMs(0);
 
 export const createRocketmqHandOff = ({ topic, ...options }: RocketmqHandOffOptions): HandOff => {
-  const sink = createRocketmqSink({ ...options, plainTopics: new Set([options.topic]) });
+  const sink = createRocketmqSink({ ...options, plainTopics: new Set([topic]) });
   return {
     async send(messages) {
       const results = await sink.send(
