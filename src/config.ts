@@ -71,7 +71,7 @@ export const settings = [
   { name: "ROCKETMQ_ACCESS_SECRET", meaning: "its secret", fallback: "" },
   {
     name: "INGEST_TOPIC",
-    meaning: "the RocketMQ topic that messages come in by; empty for none",
+    meaning: "the RocketMQ topic that messages come in by, with _TX the one for transactional messages; empty for none",
     fallback: "ESC_INGEST",
   },
   { name: "INGEST_GROUP", meaning: "consumer group used on it", fallback: "ESC_INGEST_GROUP" },

@@ -2,6 +2,12 @@ import { join } from "node:path";
 import { RedisDelayStore } from "./adapters/redis/redis-delay-store.ts";
 import { RedisDocumentStore } from "./adapters/redis/redis-document-store.ts";
 import { RedisTopicMemory } from "./adapters/redis/redis-topic-memory.ts";
+import {
+  createConsumerGroups,
+  type GroupAdmin,
+  redeliveriesMax,
+  remotingGroupAdmin,
+} from "./adapters/rocketmq/consumer-groups.ts";
 import { ensureIngest } from "./adapters/rocketmq/ensure-ingest.ts";
 import { createRemotingAdmin } from "./adapters/rocketmq/remoting-admin.ts";
 import { createRocketmqSink } from "./adapters/rocketmq/rocketmq-sink.ts";
@@ -9,6 +15,7 @@ import { createRocketmqSource } from "./adapters/rocketmq/rocketmq-source.ts";
 import { createRocketmqTopicDirectory } from "./adapters/rocketmq/rocketmq-topic-directory.ts";
 import type { SessionOptions } from "./adapters/rocketmq/session.ts";
 import { SqliteDelayStore } from "./adapters/sqlite/sqlite-delay-store.ts";
+import type { ConsumerGroups } from "./admin/consumer-groups.port.ts";
 import type { Config, RedisConfig, RocketmqConfig } from "./config.ts";
 import type { DelayStore } from "./delay/delay-store.port.ts";
 import type { DocumentStore } from "./documents/document-store.port.ts";
@@ -30,24 +37,31 @@ export type Surroundings = {
   readonly metrics: Metrics;
 };
 
-export const connect = async (config: Config, surroundings: Surroundings): Promise<ServiceParts> => {
+export const connect = async (
+  config: Config,
+  surroundings: Surroundings,
+): Promise<ServiceParts & { readonly groups: ConsumerGroups }> => {
   const { machine } = surroundings;
   // Adapters time their own calls and stamp what they send; deciding what is due is the service's checked clock alone.
   const clock = uncheckedClock(machine);
   const waiting =
     config.redis === undefined ? await openSqlite(config, surroundings) : await openRedis(config.redis, config, clock);
   const { topic, group, receivers } = config.ingest;
+  const transactional = transactionalIngest(config);
   const rocketmq = await reachRocketmq(config, surroundings, clock).catch(async (error: unknown) => {
     await waiting.close();
     throw error;
   });
   const directory = createRocketmqTopicDirectory(rocketmq.session);
-  if (topic !== "") await rocketmq.prepareIngest(directory);
+  const hasTransactional = topic !== "" && (await rocketmq.prepareIngest(directory));
   const sources = Array.from({ length: topic === "" ? 0 : receivers }, () =>
     createRocketmqSource({ ...rocketmq.session, topic, group }),
   );
+  if (hasTransactional) sources.push(createRocketmqSource({ ...rocketmq.session, ...transactional }));
+  const { log } = surroundings;
   return {
     ...surroundings,
+    groups: createConsumerGroups({ ingestTopic: topic, admins: rocketmq.groupAdmins, directory, log }),
     store: waiting.store,
     documents: waiting.documents,
     sink: createRocketmqSink(rocketmq.session),
@@ -56,7 +70,7 @@ export const connect = async (config: Config, surroundings: Surroundings): Promi
     sources,
     node: config.node,
     leaseMs: config.leaseMs,
-    ownTopics: new Set(topic === "" ? [] : [topic]),
+    ownTopics: new Set(topic === "" ? [] : [topic, transactional.topic]),
     close: async () => {
       await directory.close();
       await waiting.closeMemory();
@@ -106,14 +120,16 @@ const openSqlite = async (config: Config, { machine, timers, log }: Surroundings
 
 type Rocketmq = {
   readonly session: SessionOptions;
-  /** Sees to it that the ingest topic and its group exist. */
-  readonly prepareIngest: (directory: TopicDirectory) => Promise<void>;
+  /** Sees to it that the ingest topics and their groups exist; false when there is none for transactional messages. */
+  readonly prepareIngest: (directory: TopicDirectory) => Promise<boolean>;
+  readonly groupAdmins: readonly GroupAdmin[];
   readonly close: () => Promise<void>;
 };
 
 const reachRocketmq = async (config: Config, surroundings: Surroundings, clock: Clock): Promise<Rocketmq> => {
   const { log, timers } = surroundings;
   const { topic, group } = config.ingest;
+  const transactional = transactionalIngest(config);
   if (config.rocketmq !== undefined) {
     const { endpoint, tls, credentials, admin } = config.rocketmq;
     const session = {
@@ -124,8 +140,15 @@ const reachRocketmq = async (config: Config, surroundings: Surroundings, clock: 
       clock,
       timers,
     };
-    const prepareIngest = (directory: TopicDirectory) => createIngest(config.ingest, admin, session, directory);
-    return { session, prepareIngest, close: async () => {} };
+    const prepareIngest = async (directory: TopicDirectory) => {
+      const [, hasTransactional] = await Promise.all([
+        createIngest(config.ingest, admin, session, directory),
+        createTransactionalIngest(transactional, admin, session, directory),
+      ]);
+      return hasTransactional;
+    };
+    const groupAdmins = admin.map((broker) => remotingGroupAdmin(broker, createRemotingAdmin({ broker, timers })));
+    return { session, prepareIngest, groupAdmins, close: async () => {} };
   }
   const { host, port } = config.embeddedBroker;
   const broker = await startBroker({ folder: join(config.dataDir, "broker"), host, port, ...surroundings });
@@ -136,7 +159,20 @@ const reachRocketmq = async (config: Config, surroundings: Surroundings, clock: 
       // Whatever type of message a client makes of its fields is taken in.
       await broker.createTopic(topic, { type: "MIXED" });
       await broker.createGroup(group, { attemptsMax: ingestAttemptsMax });
+      await broker.createTopic(transactional.topic, { type: "TRANSACTION" });
+      await broker.createGroup(transactional.group, { attemptsMax: ingestAttemptsMax });
+      return true;
     },
+    groupAdmins: [
+      {
+        broker: broker.endpoint,
+        async makeReady(group, retryTopic, orderly) {
+          await broker.createTopic(retryTopic);
+          await broker.createGroup(group, { attemptsMax: redeliveriesMax + 1, orderly });
+          return false; // it does not say whether they were there
+        },
+      },
+    ],
     close: () => broker.stop(),
   };
 };
@@ -178,4 +214,37 @@ const createIngest = async (
       "the ingest topic does not exist; give ROCKETMQ_ADMIN, or create it with these commands",
     );
   }
+};
+
+/** RocketMQ wants a topic for transactional messages alone, and a group that reads nothing else. */
+const transactionalIngest = ({ ingest: { topic, group } }: Config): IngestPlace => ({
+  topic: `${topic}_TX`,
+  group: `${group}_TX`,
+});
+
+type IngestPlace = { readonly topic: string; readonly group: string };
+
+/** The one for transactional messages is not missed by those who send none, so its absence is no error. */
+const createTransactionalIngest = async (
+  wanted: IngestPlace,
+  admins: RocketmqConfig["admin"],
+  session: SessionOptions,
+  directory: TopicDirectory,
+): Promise<boolean> => {
+  const { log, timers } = session;
+  for (const broker of admins) {
+    const admin = createRemotingAdmin({ broker, timers });
+    try {
+      await ensureIngest({ ...session, ...wanted, admin, type: "TRANSACTION" });
+    } catch (error) {
+      log.warn({ broker, ...wanted, err: error }, "could not create the transactional ingest topic at this broker");
+    }
+  }
+  if (admins.length > 0 || (await directory.lookUp(wanted.topic)).outcome !== "missing") return true;
+  const commands = [
+    `mqadmin updateTopic -n <name server> -c <cluster> -t ${wanted.topic} -r 8 -w 8 -a +message.type=TRANSACTION`,
+    `mqadmin updateSubGroup -n <name server> -c <cluster> -g ${wanted.group} -r 10000`,
+  ];
+  log.info({ ...wanted, commands }, "no transactional ingest topic: delayed half messages need it, nothing else does");
+  return false;
 };

@@ -25,6 +25,12 @@ export type Failpoint =
   | "taking"
   /** Drained, and not released. */
   | "handing-over"
+  /** A consumer has handed a failed message over, and not acknowledged the one it received. */
+  | "handed-over"
+  /** A redrive has written down which messages it will bring back, and has brought back none of them. */
+  | "redrive-intended"
+  /** It has brought them back, and not written that down. */
+  | "redrive-revived"
   // The embedded broker's.
   /** A group of records is written to a log, not synced, and nobody was told. */
   | "log-written"
@@ -42,6 +48,15 @@ export type Failpoint =
   | "half-stored"
   /** The message of a committed transaction is stored, the transaction is still open. */
   | "committed"
+  // Half messages.
+  /** The halves of a transaction are at the broker, its COMMIT is not sent. */
+  | "halves-sent"
+  /** COMMIT was answered, the half is not committed. */
+  | "half-committing"
+  /** The barrier has decided what a check is told, the broker has not heard it. */
+  | "check-judged"
+  /** A half is sent again, and not committed. */
+  | "backstop-sent"
   /** All progress was told anew, older records are still there. */
   | "snapshot-told"
   /** The consume queues are on the disk, the checkpoint does not say so. */

@@ -1,162 +1,31 @@
-import { code, method } from "../../protocol/messaging-service.ts";
 import type { Log } from "../../runtime/log.ts";
-import type { Timer, Timers } from "../../runtime/timers.ts";
-import {
-  decodeStatusOnly,
-  decodeTelemetry,
-  encodeHeartbeat,
-  encodeSettings,
-  encodeTermination,
-  type Subscription,
-} from "./protocol.ts";
-import type { Duplex, Session } from "./session.ts";
+import type { Timers } from "../../runtime/timers.ts";
+import { encodeHeartbeat, encodeSettings, encodeTermination, type Subscription } from "./protocol.ts";
+import { createRegistration, type Registration } from "./registration.ts";
+import type { Session } from "./session.ts";
 
-/**
- * Keeps a consumer known at its proxy, which answers nobody it does not know: a telemetry stream on which our settings
- * were sent and answered, and a heartbeat. When the stream ends (a proxy that restarts, a connection that was
- * replaced) it is opened again, sooner at first and later more slowly.
- */
-export type ConsumerRegistration = {
-  /** True once the proxy knows us, false when it still does not after `timeoutMs` or when `signal` aborts. */
-  registered(timeoutMs: number, signal: AbortSignal): Promise<boolean>;
-  /** Call when the proxy says that it does not know us after all. */
-  renew(): void;
-  /** Why we are not registered, for error messages. */
-  readonly trouble: string;
-  /** Stops, and tells the proxy if it answers quickly. */
-  close(): Promise<void>;
-};
-
+/** A registration as a simple consumer of one topic or several. */
 export type ConsumerRegistrationOptions = {
   readonly session: Session;
-  readonly subscription: Subscription;
+  /** All of one group. */
+  readonly subscriptions: readonly [Subscription, ...Subscription[]];
   readonly pollMs: number;
   readonly timers: Timers;
   readonly log: Log;
 };
 
-/** The proxy forgets a consumer after 120 s without one. */
-const heartbeatMs = 10_000;
-const heartbeatTimeoutMs = 3_000;
-const reopenFirstMs = 100;
-const reopenMaxMs = 2_000;
-/** An answer to our settings that takes longer counts as lost, and the stream is opened again. */
-const settingsTimeoutMs = 5_000;
-/** A goodbye is a courtesy: the proxy finds out by itself, and a stopping process has a second. */
-const goodbyeMs = 300;
-
-export const createConsumerRegistration = (options: ConsumerRegistrationOptions): ConsumerRegistration => {
-  const { session, subscription, pollMs, timers, log } = options;
-  const waiting = new Set<() => void>();
-  let stream: Duplex | undefined;
-  let isRegistered = false;
-  let closed = false;
-  let trouble = "its first answer is still awaited";
-  let failures = 0;
-  let reopenTimer: Timer | undefined;
-  let answerTimer: Timer | undefined;
-  let heartbeatTimer: Timer | undefined;
-
-  const wake = () => {
-    for (const resolve of [...waiting]) resolve();
-  };
-
-  const open = () => {
-    if (closed) return;
-    const opened = session.duplex(
-      method.telemetry,
-      (message) => {
-        const { status, settings } = decodeTelemetry(message);
-        if (status.code !== code.ok) trouble = `it refused our settings with ${status.code}: ${status.text}`;
-        if (!settings || status.code !== code.ok || isRegistered) return;
-        answerTimer?.cancel();
-        if (failures > 0) log.info({ ...subscription, failures }, "registered again at the RocketMQ proxy");
-        isRegistered = true;
-        failures = 0;
-        heartbeat();
-        wake();
-      },
-      (failure) => {
-        // The status of a refusal came before the end of the stream and says more.
-        if (isRegistered || !trouble.startsWith("it refused")) trouble = failure.detail;
-        lost();
-      },
-    );
-    stream = opened;
-    opened.write(encodeSettings(subscription, pollMs));
-    answerTimer = timers.after(settingsTimeoutMs, () => {
-      trouble = `it did not answer our settings within ${settingsTimeoutMs} ms`;
-      opened.cancel();
-    });
-  };
-
-  const lost = () => {
-    isRegistered = false;
-    stream = undefined;
-    answerTimer?.cancel();
-    heartbeatTimer?.cancel();
-    if (closed) return;
-    const waitMs = Math.min(reopenFirstMs * 2 ** Math.min(failures, 10), reopenMaxMs);
-    if (failures++ === 0) log.warn({ ...subscription, trouble, retryInMs: waitMs }, "not registered at the proxy");
-    reopenTimer = timers.after(waitMs, open);
-  };
-
-  const heartbeat = () => {
-    heartbeatTimer = timers.after(heartbeatMs, heartbeat);
-    void session
-      .unary({
-        method: method.heartbeat,
-        request: encodeHeartbeat(subscription.group),
-        timeoutMs: heartbeatTimeoutMs,
-        decode: decodeStatusOnly,
-      })
-      .then((reply) => {
-        // A connection that is gone ends the stream, too, and that is where it is noticed.
-        if (!reply.ok || closed || reply.value.code === code.ok) return;
-        log.warn({ ...subscription, answer: reply.value }, "heartbeat refused, registering again");
-        stream?.cancel();
-      });
-  };
-
-  open();
-
-  return {
-    get trouble() {
-      return trouble;
+export const createConsumerRegistration = (options: ConsumerRegistrationOptions): Registration => {
+  const { session, subscriptions, pollMs, timers, log } = options;
+  const { group } = subscriptions[0];
+  return createRegistration({
+    session,
+    timers,
+    log,
+    who: { group, topic: subscriptions.map(({ topic }) => topic).join(" ") },
+    words: {
+      settings: encodeSettings(subscriptions, pollMs),
+      heartbeat: encodeHeartbeat(group),
+      goodbye: encodeTermination(group),
     },
-    registered(timeoutMs, signal) {
-      if (isRegistered || closed || signal.aborted) return Promise.resolve(isRegistered);
-      return new Promise((resolve) => {
-        const finish = () => {
-          timer.cancel();
-          waiting.delete(finish);
-          signal.removeEventListener("abort", finish);
-          resolve(isRegistered);
-        };
-        const timer = timers.after(timeoutMs, finish);
-        waiting.add(finish);
-        signal.addEventListener("abort", finish, { once: true });
-      });
-    },
-    renew() {
-      stream?.cancel();
-    },
-    async close() {
-      if (closed) return;
-      closed = true;
-      reopenTimer?.cancel();
-      heartbeatTimer?.cancel();
-      answerTimer?.cancel();
-      if (isRegistered) {
-        await session.unary({
-          method: method.notifyClientTermination,
-          request: encodeTermination(subscription.group),
-          timeoutMs: goodbyeMs,
-          decode: decodeStatusOnly,
-        });
-      }
-      stream?.cancel();
-      wake();
-    },
-  };
+  });
 };

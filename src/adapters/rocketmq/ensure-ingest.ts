@@ -11,6 +11,8 @@ import { createRocketmqSource, type RocketmqSourceOptions } from "./rocketmq-sou
  */
 export type EnsureIngestOptions = Omit<RocketmqSourceOptions, "invisibleMs" | "pollMs" | "batchMax"> & {
   readonly admin: RemotingAdmin;
+  /** Exactly this type, where the sort of message is given. */
+  readonly type?: TopicType;
 };
 
 /** We retry ourselves; a broker that gives up on an ingest message would hide it in a topic of its own. */
@@ -21,7 +23,10 @@ const invisibleMs = 10_000;
 
 export const ensureIngest = async (options: EnsureIngestOptions): Promise<{ readonly type: string }> => {
   const { admin, topic, group, timers } = options;
-  const type = (await admin.topic(topic))?.type ?? (await createWidest(admin, topic));
+  const type = (await admin.topic(topic))?.type ?? (await create(admin, topic, options.type));
+  if (options.type !== undefined && type !== options.type) {
+    throw new RemotingError(`topic ${topic} exists with type ${type}; it must be of type ${options.type}`);
+  }
   if ((await admin.group(group))?.retryMaxTimes === ingestRetryMaxTimes) return { type };
   await admin.createGroup({ name: group, retryMaxTimes: ingestRetryMaxTimes });
   const source = createRocketmqSource({ ...options, batchMax: 1, pollMs, invisibleMs });
@@ -38,6 +43,12 @@ export const ensureIngest = async (options: EnsureIngestOptions): Promise<{ read
 };
 
 const registrationAndPollMs = 3_000;
+
+const create = async (admin: RemotingAdmin, name: string, type: TopicType | undefined): Promise<TopicType> => {
+  if (type === undefined) return createWidest(admin, name);
+  await admin.createTopic({ name, type });
+  return type;
+};
 
 const createWidest = async (admin: RemotingAdmin, name: string): Promise<TopicType> => {
   try {

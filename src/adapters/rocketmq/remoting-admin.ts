@@ -240,7 +240,7 @@ const groupConfig = (name: string, { retryMaxTimes, consumeMessageOrderly }: Wir
 });
 
 /** Brokers write maps with numbers as keys (`{0:"a"}`, as static topics have) without the quotes that JSON wants. */
-const readJson = (body: Buffer): unknown =>
+export const readJson = (body: Buffer): unknown =>
   JSON.parse(
     body
       .toString("utf8")
@@ -249,7 +249,7 @@ const readJson = (body: Buffer): unknown =>
       ),
   );
 
-const askBroker = (
+export const askBroker = (
   broker: string,
   request: RemotingRequest,
   timeoutMs: number,

@@ -57,7 +57,7 @@ export const createMessageIds = (random: Uint8Array): ((nowMs: number) => string
 
 const hex32 = (value: number): string => value.toString(16).toUpperCase().padStart(8, "0");
 
-const writeProperty = (writer: ProtobufWriter, name: string, value: string): void => {
+export const writeProperty = (writer: ProtobufWriter, name: string, value: string): void => {
   const entry = writer.begin(2);
   writer.text(1, name);
   writer.text(2, value);

@@ -40,6 +40,8 @@ export type SessionOptions = {
   readonly credentials?: RocketmqCredentials;
   /** Plaintext when absent. */
   readonly tls?: RocketmqTls;
+  /** A word in the client id that says what this connection is for, where others can see it. */
+  readonly clientMark?: string;
   /** Drop the connection after this long without a call; streams count as calls. Absent: never. */
   readonly idleMs?: number;
   readonly log: Log;
@@ -147,7 +149,8 @@ export const createSession = (options: SessionOptions): Session =>
 const createGrpcSession = (options: SessionOptions): Session => {
   const { timers, log, endpoint } = options;
   const target = grpcTarget(endpoint);
-  const clientId = `${hostname()}@${process.pid}@${randomBytes(6).toString("hex")}`;
+  const mark = options.clientMark === undefined ? "" : `@${options.clientMark}`;
+  const clientId = `${hostname()}@${process.pid}@${randomBytes(6).toString("hex")}${mark}`;
   const headers = createCallHeaders(clientId, options.clock, options.credentials);
   const connect = () => new Client(target, channelCredentials(options.tls), channelOptions(options));
 

@@ -1,0 +1,81 @@
+import type { MessageId } from "../../message/id.ts";
+import { property } from "../../message/message.ts";
+import type { BarrierKey } from "./barrier.port.ts";
+import type { HalfMessage } from "./half-broker.port.ts";
+import { HalfError } from "./half-error.ts";
+
+/**
+ * From a message as a transaction sends it, in whichever mode, to the half that goes out for it. Pure. What is wrong with
+ * a message in any mode has been refused before; here only what half messages cannot do.
+ *
+ * A broker loses a half with a delivery time: it says OK twice and never delivers it. So a delayed one is a half on the
+ * ingest topic of the delay server, to whom it says in properties where and when; no timer ever touches the half.
+ */
+export type Outgoing = {
+  readonly id: MessageId;
+  readonly topic: string;
+  readonly due?: { readonly atMs: number } | { readonly afterMs: number };
+  readonly head: {
+    readonly tag?: string;
+    readonly keys?: readonly string[];
+    readonly properties?: readonly (readonly [name: string, value: string])[];
+    readonly messageGroup?: string;
+    readonly key?: string;
+    readonly expireAfter?: string;
+  };
+  readonly body: Buffer;
+};
+
+/** `id` is the half's own, drawn anew in each try of a transaction: what a check has settled must not stop the next try. */
+export type HalfIdentity = BarrierKey & { readonly databaseId: string };
+
+/** Travels with each half: `database.transaction.half`. Checks are answered by it, never by the broker's message id. */
+export const txProperty = "ESC_TX";
+/** What the ingest topic is told; the names are the ingest room's. */
+const toIngest = {
+  topic: "ESC_TOPIC",
+  deliverAt: "ESC_DELIVER_AT",
+  delay: "ESC_DELAY",
+  key: "ESC_KEY",
+  expireAfter: "ESC_EXPIRE_AFTER",
+} as const;
+
+export const halfOf = (message: Outgoing, identity: HalfIdentity, ingestTopic: string | undefined): HalfMessage => {
+  const { topic, body, due, head } = message;
+  if (head.messageGroup !== undefined) {
+    throw new HalfError(
+      "half_with_group",
+      "half messages have no order; send this topic in outbox mode, or without a message group",
+    );
+  }
+  const properties = new Map(head.properties);
+  properties.set(txProperty, [identity.databaseId, identity.txId, identity.id].join("."));
+  const rest = { ...(head.tag === undefined ? {} : { tag: head.tag }), keys: head.keys ?? [], properties, body };
+  if (due === undefined) {
+    properties.set(property.id, message.id);
+    return { topic, ...rest };
+  }
+  if (ingestTopic === undefined) {
+    throw new HalfError(
+      "half_with_delay",
+      "RocketMQ loses transactional messages that have a delivery time; name the delay server's transactional ingest topic, or send this topic in outbox mode",
+    );
+  }
+  properties.set(toIngest.topic, topic);
+  if ("atMs" in due) properties.set(toIngest.deliverAt, String(due.atMs));
+  // From when it is visible there, which is after the commit.
+  else properties.set(toIngest.delay, String(due.afterMs));
+  // Two copies of one half are one message there, and its id is the one that was told to the sender.
+  properties.set(toIngest.key, head.key ?? message.id);
+  if (head.expireAfter !== undefined) properties.set(toIngest.expireAfter, head.expireAfter);
+  return { topic: ingestTopic, ...rest };
+};
+
+/** Of a half or a received message; undefined when it is not one of ours. */
+export const identityOf = (properties: ReadonlyMap<string, string>): HalfIdentity | undefined => {
+  const [databaseId, txId, id, ...more] = (properties.get(txProperty) ?? "").split(".");
+  if (!databaseId || !txId || id === undefined || !uuidPattern.test(id) || more.length > 0) return undefined;
+  return { databaseId, txId, id: id as MessageId };
+};
+
+const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
