@@ -38,7 +38,15 @@ const service = await embeddedService(
   env.DURABILITY === "everysec" ? "everysec" : "always",
   sink,
 );
-const app = createApp({ intake: service.intake, overview: service, log: silentLog, timers: systemTimers });
+const app = createApp({
+  intake: service.intake,
+  dead: service.dead,
+  overview: service,
+  policies: service.policies,
+  groups: { prepare: async (group) => ({ group, retryTopic: group, ingestTopic: "" }) },
+  log: silentLog,
+  timers: systemTimers,
+});
 const [host, port] = env.HTTP_ADDR!.split(":") as [string, string];
 await app.listen({ host, port: Number(port) });
 

@@ -1,5 +1,5 @@
 import { Type } from "typebox";
-import { failureClasses, policyLimits } from "../retry/policy.ts";
+import { defaultBreaker, defaultBudget, failureClasses, policyLimits } from "../retry/policy.ts";
 import { presets } from "../retry/presets.ts";
 import type { FailureClassInput, RetryDecisionKind } from "../wire/http.ts";
 import { named, ref } from "./named-schema.ts";
@@ -110,7 +110,59 @@ const RuleSchema = Type.Object(
   { additionalProperties: false },
 );
 
-const RetryPolicySchema = named(
+const { callsMax, rateMin, rateMax } = policyLimits;
+const calls = (description: string, byDefault: number) =>
+  Type.Integer({ minimum: 1, maximum: callsMax, default: byDefault, description });
+const rate = (description: string, minimum: number, byDefault: number) =>
+  Type.Number({ minimum, maximum: rateMax, default: byDefault, description });
+
+const BreakerSchema = Type.Object(
+  {
+    failureRate: optional(
+      Type.Number({
+        minimum: 0.01,
+        maximum: 1,
+        default: defaultBreaker.failureRate,
+        description: "Opens when this part of the calls in the window failed …",
+      }),
+    ),
+    minCalls: optional(calls("… and there were at least so many.", defaultBreaker.minCalls)),
+    window: optional(duration("1 s to 10 min. Default 10 s.")),
+    probeEvery: optional(duration("While open, so often …: 1 s to 1 h. Default 10 s.")),
+    probes: optional(calls("… so many calls are let through, of all workers together.", defaultBreaker.probes)),
+    rampStartPerSec: optional(
+      rate("Calls a second at the beginning of the way back …", rateMin, defaultBreaker.rampStartPerSec),
+    ),
+    rampAddPerSec: optional(rate("… and how many more each second.", rateMin, defaultBreaker.rampAddPerSec)),
+  },
+  { additionalProperties: false },
+);
+
+const BudgetSchema = Type.Object(
+  {
+    percent: optional(
+      Type.Number({ minimum: 0, maximum: 100, default: defaultBudget.percent, description: "Of the successes." }),
+    ),
+    minPerSec: optional(
+      rate(
+        "Retries a second that are always allowed, of all workers together; more than 0.",
+        0,
+        defaultBudget.minPerSec,
+      ),
+    ),
+  },
+  { additionalProperties: false },
+);
+
+const DeadSchema = Type.Object(
+  {
+    topic: optional(Type.String({ description: "Delivered to this topic instead of being kept." })),
+    keep: optional(duration("Kept for so long: 1 min to 365 days. Without it until somebody removes them.")),
+  },
+  { additionalProperties: false, description: "Where the dead go; one of the two or neither." },
+);
+
+export const RetryPolicySchema = named(
   "RetryPolicy",
   Type.Object(
     {
@@ -121,6 +173,24 @@ const RetryPolicySchema = named(
           maxItems: policyLimits.rulesMax,
           description: "The first that fits decides. Without one, what is permanent is dead and all else is retried.",
         }),
+      ),
+      breaker: optional(
+        Type.Union([BreakerSchema, Type.Null()], {
+          description: "When calls of a dependency are given up for a while; null for never.",
+        }),
+      ),
+      budget: optional(
+        Type.Union([BudgetSchema, Type.Null()], {
+          description: "How many of a dependency's calls may be retries; null for as many as like.",
+        }),
+      ),
+      dead: optional(DeadSchema),
+      inFlight: optional(
+        oneOf(
+          ["adopt", "keep"],
+          "What becomes of messages that already failed under an older version: they adopt this one, or keep theirs.",
+          "adopt",
+        ),
       ),
     },
     { additionalProperties: false, description: "What is left out is as in the preset default." },
@@ -193,6 +263,9 @@ export const SimulateRetriesReplySchema = named(
       fewestAttempts: ref(RetryEndSchema),
       typically: ref(RetryEndSchema),
       mostAttempts: ref(RetryEndSchema),
+      besides: Type.Array(Type.String(), {
+        description: "What else the policy says, as sentences: breaker, budget, the dead, messages in flight.",
+      }),
     },
     {
       description:

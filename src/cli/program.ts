@@ -2,9 +2,12 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
 import { addBroker } from "./commands/broker.ts";
 import { addCancel } from "./commands/cancel.ts";
+import { addDead } from "./commands/dead.ts";
 import { addGet } from "./commands/get.ts";
 import { addGroups } from "./commands/groups.ts";
 import { addHealth } from "./commands/health.ts";
+import { addOutbox, addRelay } from "./commands/outbox.ts";
+import { addRedrives } from "./commands/redrives.ts";
 import { addReschedule } from "./commands/reschedule.ts";
 import { addRetry } from "./commands/retry.ts";
 import { addSchedule } from "./commands/schedule.ts";
@@ -72,11 +75,15 @@ const buildProgram = (output: Output): Command => {
   addCancel(program, output);
   addReschedule(program, output);
   addStats(program, output);
+  addDead(program, output);
+  addRedrives(program, output);
   addTopics(program, output);
   addGroups(program, output);
   addHealth(program, output);
   addRetry(program, output);
   addBroker(program);
+  addOutbox(program, output);
+  addRelay(program);
   return program;
 };
 

@@ -4,7 +4,7 @@ import { counted, duration, printable, table } from "./wording.ts";
 
 /** An explanation of a retry policy as a page for people. Pure: the same explanation gives the same lines. */
 export const viewExplanation = (explanation: Explanation, style: Style): string[] => {
-  const { attempts, attemptsLeftOut, fewestAttempts, typically, mostAttempts } = explanation;
+  const { attempts, attemptsLeftOut, fewestAttempts, typically, mostAttempts, besides } = explanation;
   const [head, ...rows] = table([
     ["attempt", "fails, then", "wait on average", "shortest … longest", "next attempt after"],
     ...attempts.map(rowOf),
@@ -25,6 +25,7 @@ export const viewExplanation = (explanation: Explanation, style: Style): string[
             ["shortest waits", ...endOf(mostAttempts)],
           ]),
     ]),
+    ...(besides.length === 0 ? [] : ["", style("bold", "Besides"), ...besides.map(printable)]),
   ];
 };
 

@@ -1,4 +1,5 @@
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { idFromBytes } from "../message/id.ts";
 import { IdList } from "../message/id-list.ts";
 import type { DelayedMessage } from "../message/message.ts";
 import { day, hour, minute } from "../message/time.ts";
@@ -192,6 +193,89 @@ export const delayStoreClaimingContract = (factory: DelayStoreFactory): void => 
     });
 
     describe("the dead", () => {
+      it("from an instant on: what died then or later, and a cursor goes on from there", async () => {
+        const buried: DelayedMessage[] = [];
+        for (let i = 0; i < 6; i++) {
+          const message = await hands.scheduled();
+          await hands.claimed(message);
+          await hands.buryClaimed(message, at(10 * i));
+          buried.push(message);
+        }
+        const from = async (ms: number, limit: number) => {
+          const page = await hands.store.dead(hands.shard, at(ms), limit);
+          return { ids: page.items.map(({ id }) => id), cursor: page.cursor };
+        };
+        const idsFrom = (i: number) => buried.slice(i).map(({ id }) => id);
+        expect((await from(-1, 10)).ids).toEqual(idsFrom(0));
+        expect((await from(0, 10)).ids).toEqual(idsFrom(0));
+        expect((await from(20, 10)).ids).toEqual(idsFrom(2));
+        expect((await from(21, 10)).ids).toEqual(idsFrom(3));
+        expect((await from(51, 10)).ids).toEqual([]);
+        const first = await from(20, 2);
+        expect(first.ids).toEqual(idsFrom(2).slice(0, 2));
+        const rest = await hands.store.dead(hands.shard, first.cursor, 10);
+        expect(rest.items.map(({ id }) => id)).toEqual(idsFrom(4));
+      });
+
+      it("one death is brought back once: the second who asks is told no, also within one call", async () => {
+        const [a, b] = [await hands.bring("dead"), await hands.bring("dead", { messageGroup: hands.groupName("g") })];
+        const back = { ...a, topic: "refunds", body: Buffer.from("mended"), deliverAtMs: at(5) };
+        const items = [back, b, back].map((message) => ({ message, diedAtMs: t0 }));
+        expect(await hands.store.revive(hands.shard, items, t0)).toEqual([true, true, false]);
+        expect(await hands.other.revive(hands.shard, items, t0)).toEqual([false, false, false]);
+        const found = await hands.get(a);
+        expect(found).toMatchObject({ state: "scheduled", attempt: 0, deliverAtMs: at(5) });
+        expect([found?.endedAtMs, found?.reason]).toEqual([undefined, undefined]);
+        expectSame(found?.message, { ...back, attempt: 0 });
+        const { claimed } = await hands.claim([a, b], at(5));
+        expect(claimed.map(({ id }) => id)).toEqual([a.id, b.id]);
+        // It dies again, later: that is another death, and who knows only the first one is told no.
+        await hands.buryClaimed(a, at(9));
+        expect(await hands.revive(a, t0)).toBe(false);
+        expect(await hands.revive(a, at(9))).toBe(true);
+      });
+
+      it("of two who bring the same back at once, exactly one is told yes", async () => {
+        const messages: DelayedMessage[] = [];
+        for (let i = 0; i < 20; i++) messages.push(await hands.bring("dead"));
+        const items = messages.map((message) => ({ message, diedAtMs: t0 }));
+        const [mine, theirs] = await Promise.all([
+          hands.store.revive(hands.shard, items, t0),
+          hands.other.revive(hands.shard, items, t0),
+        ]);
+        for (let i = 0; i < 20; i++) expect([mine[i], theirs[i]].sort()).toEqual([false, true]);
+      });
+
+      it("a revived one that is due soon wakes its owner, who was told of nothing", async () => {
+        const woken: string[] = [];
+        await hands.store.listen({
+          onWake: (_shard, id, offset) => void woken.push(idFromBytes(id, offset)),
+          onMembersChanged: () => undefined,
+          onGap: () => undefined,
+        });
+        const [soon, late] = [await hands.bring("dead"), await hands.bring("dead")];
+        await hands.revive({ ...late, deliverAtMs: at(50) }, t0, { wakeUntilMs: at(10) });
+        await hands.revive({ ...soon, deliverAtMs: at(5) }, t0, { wakeUntilMs: at(10) });
+        await vi.waitFor(() => expect(woken).toContain(soon.id));
+        expect(woken).not.toContain(late.id);
+      });
+
+      it("what was discarded is known as canceled, without contents, and its id may be used again", async () => {
+        const [gone, kept] = [await hands.bring("dead"), await hands.bring("dead")];
+        const deaths = [gone, gone].map(({ id }) => ({ id, diedAtMs: t0 }));
+        expect(await hands.store.discard(hands.shard, deaths, at(7))).toEqual([true, false]);
+        expect(await hands.get(gone)).toEqual({
+          id: gone.id,
+          state: "canceled",
+          deliverAtMs: t0,
+          attempt: 1,
+          endedAtMs: at(7),
+        });
+        expect(await hands.deadIds()).toEqual([kept.id]);
+        expect((await hands.scheduleOne(gone, { onConflict: "replace" })).outcome).toBe("replaced");
+        await hands.claimed(gone);
+      });
+
       it("stay whole, with their reason, oldest first, page by page", async () => {
         const buried: DelayedMessage[] = [];
         for (let i = 0; i < 25; i++) {

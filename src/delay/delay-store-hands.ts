@@ -6,7 +6,7 @@ import { IdList } from "../message/id-list.ts";
 import type { DelayedMessage } from "../message/message.ts";
 import type { MessageState } from "../message/state.ts";
 import { durationMs, type EpochMs, epochMs, epochMsMax } from "../message/time.ts";
-import type { DelayStore, Outcome, Reschedule, ScheduleItem, StoredMessage } from "./delay-store.port.ts";
+import type { DelayStore, Outcome, Reschedule, ReviveItem, ScheduleItem, StoredMessage } from "./delay-store.port.ts";
 
 /**
  * The hands with which the contract suite holds a store: one shard of it, owned, and short words for what nearly every
@@ -125,6 +125,14 @@ export class StoreHands {
 
   async reschedule(known: Known, change: Omit<Reschedule, "id">) {
     return (await this.store.reschedule(this.shard, [{ id: idOf(known), ...change }], t0))[0]!;
+  }
+
+  async revive(message: DelayedMessage, diedAtMs = t0, how: Omit<ReviveItem, "message" | "diedAtMs"> = {}) {
+    return (await this.store.revive(this.shard, [{ message, diedAtMs, ...how }], t0))[0]!;
+  }
+
+  async discard(known: Known, diedAtMs = t0, nowMs = t0) {
+    return (await this.store.discard(this.shard, [{ id: idOf(known), diedAtMs }], nowMs))[0]!;
   }
 
   async get(known: Known, nowMs = t0): Promise<StoredMessage | undefined> {

@@ -62,6 +62,8 @@ type Step =
   | { readonly do: "claim"; readonly slots: readonly number[]; readonly bytesMax: number }
   | { readonly do: "claim near"; readonly bytesMax: number }
   | { readonly do: "settle"; readonly slots: readonly number[]; readonly kind: SettleKind; readonly dueMs: EpochMs }
+  | { readonly do: "revive"; readonly slots: readonly number[]; readonly dueMs: EpochMs; readonly isRight: boolean }
+  | { readonly do: "discard"; readonly slots: readonly number[]; readonly isRight: boolean }
   | { readonly do: "next owner"; readonly limit: number }
   | { readonly do: "near"; readonly fromMs: EpochMs; readonly forMs: number; readonly limit: number }
   | { readonly do: "pass"; readonly ms: number };
@@ -86,6 +88,8 @@ const dueMs = fc.oneof(
 const slot = fc.nat({ max: slots - 1 });
 const someSlots = fc.array(slot, { minLength: 1, maxLength: 5 });
 const expires = fc.constantFrom<Expires>("as before", "as before", "never", "soon");
+/** Whether it is asked for the death that happened, or for another one. */
+const isRight = fc.constantFrom(true, true, true, false);
 const bytesMax = fc.constantFrom(0, 30, 100, 1_000_000);
 const scheduleStep = (slot: fc.Arbitrary<number>): fc.Arbitrary<ScheduleStep> =>
   fc.record({
@@ -108,6 +112,11 @@ const steps = (slot: fc.Arbitrary<number>, someSlots: fc.Arbitrary<number[]>): f
     { weight: 2, arbitrary: fc.record({ do: fc.constant("claim" as const), slots: someSlots, bytesMax }) },
     { weight: 4, arbitrary: fc.record({ do: fc.constant("claim near" as const), bytesMax }) },
     { weight: 5, arbitrary: fc.record({ do: fc.constant("settle" as const), slots: someSlots, kind, dueMs }) },
+    {
+      weight: 2,
+      arbitrary: fc.record({ do: fc.constant("revive" as const), slots: someSlots, dueMs, isRight }),
+    },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant("discard" as const), slots: someSlots, isRight }) },
     {
       weight: 1,
       arbitrary: fc.record({ do: fc.constant("next owner" as const), limit: fc.integer({ min: 1, max: 5 }) }),
@@ -204,6 +213,29 @@ class History {
             expect(results[i]!.waiting?.dueMs).toBe(this.isClaimable(known) ? known.dueMs : undefined);
           }
         }
+        return;
+      }
+      case "revive": {
+        const items = this.ids(step.slots).map((id) => ({
+          message: { ...(this.find(id)?.message ?? hands.message({ id })), deliverAtMs: step.dueMs },
+          diedAtMs: this.diedAt(id, step.isRight),
+        }));
+        const expected = items.map(({ message, diedAtMs }) => {
+          if (!this.isDeath(message.id, diedAtMs)) return false;
+          this.schedule(message, "replace");
+          return true;
+        });
+        expect(await store.revive(shard, items, this.nowMs)).toEqual(expected);
+        return;
+      }
+      case "discard": {
+        const deaths = this.ids(step.slots).map((id) => ({ id, diedAtMs: this.diedAt(id, step.isRight) }));
+        const expected = deaths.map(({ id, diedAtMs }) => {
+          if (!this.isDeath(id, diedAtMs)) return false;
+          Object.assign(this.find(id)!, { state: "canceled", endedAtMs: this.nowMs });
+          return true;
+        });
+        expect(await store.discard(shard, deaths, this.nowMs)).toEqual(expected);
         return;
       }
       case "claim":
@@ -341,6 +373,16 @@ class History {
     Object.assign(known, { message, state: "scheduled", dueMs: message.deliverAtMs, attempt: 0, endedAtMs: undefined });
     this.joinGroup(known);
     return { outcome: "replaced", ...facts(known) };
+  }
+
+  diedAt(id: MessageId, isRight: boolean): EpochMs {
+    const endedAtMs = this.find(id)?.endedAtMs ?? t0;
+    return isRight ? endedAtMs : epochMs(endedAtMs - 1);
+  }
+
+  isDeath(id: MessageId, diedAtMs: EpochMs): boolean {
+    const known = this.find(id);
+    return known?.state === "dead" && known.endedAtMs === diedAtMs;
   }
 
   cancel(id: MessageId) {

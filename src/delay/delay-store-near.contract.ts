@@ -33,6 +33,28 @@ export const delayStoreNearContract = (factory: DelayStoreFactory): void => {
         "the last millisecond of 9999": epochMsMax,
       };
 
+      it("counts what it would list, both bounds included, without what is out or in line behind a head", async () => {
+        const messages = await Promise.all(
+          Array.from({ length: 140 }, (_, i) => hands.scheduled({ deliverAtMs: at(i % 7 === 0 ? 300 * day : i * 40) })),
+        );
+        await hands.schedule(hands.grouped("g", { deliverAtMs: at(10) }), hands.grouped("g", { deliverAtMs: at(20) }));
+        await hands.claim(messages.slice(0, 5), at(301 * day));
+        await hands.cancel(messages[8]!);
+        for (const [from, until] of [
+          [0, epochMsMax],
+          [t0, at(40)],
+          [at(40), at(40)],
+          [at(41), at(79)],
+          [at(3_000), at(9_000)],
+          [at(300 * day), at(300 * day)],
+          [at(300 * day + 1), epochMsMax],
+          [at(5), at(1)],
+        ] as [EpochMs, EpochMs][]) {
+          const listed = await hands.near(epochMs(from), until);
+          expect(await hands.store.count(hands.shard, epochMs(from), until), `${from} to ${until}`).toBe(listed.length);
+        }
+      });
+
       it("finds any due, both bounds included, to the millisecond", async () => {
         const byName = new Map<string, DelayedMessage>();
         for (const [name, deliverAtMs] of Object.entries(dues))

@@ -52,6 +52,22 @@ export const delayStoreStatesContract = (factory: DelayStoreFactory): void => {
           event: () => undefined,
           act: (message) => hands.store.bury(hands.shard, [{ message, reason: deadReason }], t0),
         },
+        revive: {
+          event: (state) => (state === "dead" ? "revive" : undefined),
+          act: async (message, moved) => expect(await hands.revive(message)).toBe(moved),
+        },
+        "revive another death": {
+          event: () => undefined,
+          act: async (message) => expect(await hands.revive(message, at(-1))).toBe(false),
+        },
+        discard: {
+          event: () => "discard",
+          act: async (message, moved) => expect(await hands.discard(message)).toBe(moved),
+        },
+        "discard another death": {
+          event: () => undefined,
+          act: async (message) => expect(await hands.discard(message, at(1))).toBe(false),
+        },
         claim: {
           event: () => "claim",
           act: async (message, moved, state) => {
@@ -112,6 +128,8 @@ export const delayStoreStatesContract = (factory: DelayStoreFactory): void => {
         expect(await hands.get(unknown)).toBeUndefined();
         expect(await hands.cancel(unknown)).toEqual({ outcome: "not_found" });
         expect(await hands.reschedule(unknown, { deliverAtMs: at(1) })).toEqual({ outcome: "not_found" });
+        expect(await hands.revive(unknown)).toBe(false);
+        expect(await hands.discard(unknown)).toBe(false);
         expect(await hands.claim([unknown])).toMatchObject({ claimed: [], later: [], gone: 1, expired: 0 });
         for (const settle of [hands.delivered, hands.giveBack, hands.buryClaimed]) await settle.call(hands, unknown);
         await hands.retry(unknown, at(1));

@@ -39,8 +39,24 @@ export interface DelayStore {
   /** What is known of each id; undefined where nothing is. Ended messages are known for the dedupe window. */
   get(shard: number, ids: readonly MessageId[], nowMs: EpochMs): Promise<(StoredMessage | undefined)[]>;
 
-  /** Dead messages of a shard, oldest first; `cursor` continues after the last page. */
-  dead(shard: number, cursor: string | undefined, limit: number): Promise<Page<StoredMessage>>;
+  /**
+   * Dead messages of a shard, oldest first: after a cursor continues behind the last page, from an instant with what
+   * died then or later, without either from the first.
+   */
+  dead(shard: number, from: string | EpochMs | undefined, limit: number): Promise<Page<StoredMessage>>;
+
+  /**
+   * Brings messages back from the dead: each takes the place of the dead one of its id, if that died at exactly
+   * `diedAtMs`; attempts begin anew. Answers whether it did. Of two who ask about the same death only one gets true, so
+   * that nobody's second look sends twice what somebody else, or he himself, has brought back. Same limits as `schedule`.
+   */
+  revive(shard: number, items: readonly ReviveItem[], nowMs: EpochMs): Promise<boolean[]>;
+
+  /**
+   * Removes dead messages for good. Each is known as `canceled` for the dedupe window and then not at all. Answers
+   * whether it was dead since exactly `diedAtMs`.
+   */
+  discard(shard: number, deaths: readonly Death[], nowMs: EpochMs): Promise<boolean[]>;
 
   /** Counts of one shard, for people. */
   stats(shard: number, nowMs: EpochMs): Promise<ShardStats>;
@@ -67,6 +83,9 @@ export interface DelayStore {
    * removed during the paging is seen exactly once, whatever happens to the others.
    */
   near(shard: number, fromMs: EpochMs, untilMs: EpochMs, cursor: string | undefined, limit: number): Promise<NearPage>;
+
+  /** How many scheduled messages `near` would list. Cheap: it must not read them one by one. */
+  count(shard: number, fromMs: EpochMs, untilMs: EpochMs): Promise<number>;
 
   /**
    * Takes messages out for sending and counts the attempt. An id is skipped when it is no longer scheduled, reported
@@ -122,6 +141,15 @@ export type ScheduleItem = {
    */
   readonly onConflict?: OnConflict;
   /** Tell the listeners when the message is due at or before this instant. Absent: nobody needs to be told. */
+  readonly wakeUntilMs?: EpochMs;
+};
+
+/** A message that died, and when: after it was brought back and died again it is another death. */
+export type Death = { readonly id: MessageId; readonly diedAtMs: EpochMs };
+
+export type ReviveItem = {
+  readonly message: DelayedMessage;
+  readonly diedAtMs: EpochMs;
   readonly wakeUntilMs?: EpochMs;
 };
 

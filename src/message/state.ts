@@ -14,7 +14,8 @@ export type MessageState = "scheduled" | "claimed" | "delivered" | "dead" | "can
  * - `bury`: no more tries, with a reason; kept whole until an operator decides.
  * - `cancel`, `expire`: it will never be sent.
  * - `reschedule`: another time (and perhaps another body); also what replacing by key does.
- * - `revive`: a replaced key whose message had ended unsent starts anew.
+ * - `revive`: a message that had ended unsent starts anew: its key was replaced, or it was brought back from the dead.
+ * - `discard`: somebody removed it from the dead; like any other it stays known for a while.
  */
 export type MessageEvent =
   | "claim"
@@ -25,13 +26,14 @@ export type MessageEvent =
   | "cancel"
   | "expire"
   | "reschedule"
-  | "revive";
+  | "revive"
+  | "discard";
 
 const table: Record<MessageState, Partial<Record<MessageEvent, MessageState>>> = {
   scheduled: { claim: "claimed", cancel: "canceled", expire: "expired", reschedule: "scheduled" },
   claimed: { deliver: "delivered", retry: "scheduled", give_back: "scheduled", bury: "dead" },
   delivered: {},
-  dead: { revive: "scheduled" },
+  dead: { revive: "scheduled", discard: "canceled" },
   canceled: { revive: "scheduled" },
   expired: { revive: "scheduled" },
 };
@@ -41,5 +43,5 @@ export const messageStates = Object.keys(table) as MessageState[];
 /** The state after `event`, or undefined where the table has no such move. */
 export const nextState = (state: MessageState, event: MessageEvent): MessageState | undefined => table[state][event];
 
-/** True for states that nothing leaves by itself: only a replace by key can revive some of them. */
+/** True for states that nothing leaves by itself: it takes a replace by key, or somebody who decides about the dead. */
 export const isEnded = (state: MessageState): boolean => state !== "scheduled" && state !== "claimed";

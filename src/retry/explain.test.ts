@@ -181,6 +181,29 @@ describe("the page of attempts", () => {
   });
 });
 
+describe("what else a policy says", () => {
+  it("is told as sentences: breaker, budget, the dead, messages in flight", () => {
+    const all = parsePolicy({
+      breaker: { failureRate: 0.3, window: "20s", probes: 4 },
+      budget: { percent: 15, minPerSec: 2 },
+      dead: { topic: "orders-dead" },
+      inFlight: "keep",
+    });
+    const text = explain(all, broken, start, 1).besides.join("\n");
+    for (const part of ["30 % of at least 20 calls in 20 s", "4 calls every 10 s", "15 % of the successes and 2/s"]) {
+      expect(text).toContain(part);
+    }
+    expect(text).toContain("sent to the topic orders-dead");
+    expect(text).toContain("keep that one");
+    expect(explain(parsePolicy({}), broken, start, 1).besides).toHaveLength(2);
+    expect(explain(parsePolicy({ breaker: null, dead: { keep: "90d" } }), broken, start, 1).besides).toEqual([
+      "Retries are at most 20 % of the successes and 10/s; those beyond wait a little longer, which spends no attempt.",
+      "The dead are kept for 2160 h.",
+    ]);
+    expect(explain(presetOf("rocketmq-ladder"), broken, start, 1).besides).toEqual([]);
+  });
+});
+
 describe("a question in JSON", () => {
   it("takes a status from the code and a code from the status", () => {
     const rules = [{ when: { status: 503, code: "http_503" }, action: "verify" }];

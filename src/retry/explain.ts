@@ -1,6 +1,6 @@
 import type { DurationMs, EpochMs } from "../message/time.ts";
 import { countReached, type Decision, type Failure, timeReached, type Verdict, verdictOf } from "./decide.ts";
-import type { RetryPolicy } from "./policy.ts";
+import { defaultBreaker, defaultBudget, type RetryPolicy } from "./policy.ts";
 
 /**
  * What a policy will do to something that goes on failing in the same way: attempt by attempt the decision with the
@@ -45,6 +45,8 @@ export type Explanation = {
   readonly fewestAttempts: End;
   readonly typically: End;
   readonly mostAttempts: End;
+  /** What else the policy says, as sentences: it depends on more than this one message. */
+  readonly besides: readonly string[];
 };
 
 export const explain = (
@@ -81,7 +83,33 @@ export const explain = (
     fewestAttempts: ends.maxMs!,
     typically: ends.meanMs!,
     mostAttempts: ends.minMs!,
+    besides: besidesOf(policy),
   };
+};
+
+const besidesOf = ({
+  breaker = defaultBreaker,
+  budget = defaultBudget,
+  dead = {},
+  inFlight,
+}: RetryPolicy): string[] => {
+  const sentences: string[] = [];
+  if (breaker !== null) {
+    const { failureRate, minCalls, windowMs, probes, probeEveryMs, rampStartPerSec, rampAddPerSec } = breaker;
+    const percent = Math.round(failureRate * 100);
+    sentences.push(
+      `When ${percent} % of at least ${minCalls} calls in ${windowMs / 1_000} s failed, messages are parked: that spends no attempt and no age. Then ${probes} calls every ${probeEveryMs / 1_000} s try it; on the way back ${rampStartPerSec} calls/s and ${rampAddPerSec} more each second.`,
+    );
+  }
+  if (budget !== null) {
+    sentences.push(
+      `Retries are at most ${budget.percent} % of the successes and ${budget.minPerSec}/s; those beyond wait a little longer, which spends no attempt.`,
+    );
+  }
+  if (dead.topic !== undefined) sentences.push(`The dead are sent to the topic ${dead.topic}.`);
+  if (dead.keepMs !== undefined) sentences.push(`The dead are kept for ${dead.keepMs / 3_600_000} h.`);
+  if (inFlight === "keep") sentences.push("Messages that failed under an older version keep that one.");
+  return sentences;
 };
 
 const lucks = ["minMs", "meanMs", "maxMs"] as const satisfies readonly (keyof Span)[];

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { isEscapementError } from "../message/errors.ts";
 import { parsePolicy } from "./parse-policy.ts";
+import { defaultBreaker, defaultBudget } from "./policy.ts";
 import { presets } from "./presets.ts";
 
 const refusal = (input: unknown): { field: string | undefined; text: string } => {
@@ -28,6 +29,10 @@ describe("a policy", () => {
         { when: { code: "http_4*", fromAttempt: 2 }, action: "park", key: "tenant-7" },
         { when: { status: "5xx" }, action: "retry", backoff: { kind: "decorrelated", base: "2s", factor: 2.5 } },
       ],
+      breaker: { failureRate: 0.25, minCalls: 50, window: "1m", probeEvery: "5s", probes: 3, rampStartPerSec: 0.5 },
+      budget: { percent: 12.5, minPerSec: 0.1 },
+      dead: { keep: "90d" },
+      inFlight: "keep",
     };
     expect(parsePolicy(input)).toEqual({
       backoff: { kind: "linear", baseMs: 500, incrementMs: 1_000, capMs: 5_400_000, jitter: "full" },
@@ -41,6 +46,33 @@ describe("a policy", () => {
           backoff: { kind: "decorrelated", baseMs: 2_000, factor: 2.5, capMs: 1_800_000 },
         },
       ],
+      breaker: {
+        failureRate: 0.25,
+        minCalls: 50,
+        windowMs: 60_000,
+        probeEveryMs: 5_000,
+        probes: 3,
+        rampStartPerSec: 0.5,
+        rampAddPerSec: 100,
+      },
+      budget: { percent: 12.5, minPerSec: 0.1 },
+      dead: { keepMs: 7_776_000_000 },
+      inFlight: "keep",
+    });
+  });
+
+  it("turns breaker and budget off with null, and sends the dead to a topic", () => {
+    expect(parsePolicy({ breaker: null, budget: null, dead: { topic: "orders-dead" } })).toEqual({
+      ...presets[0]!.policy,
+      breaker: null,
+      budget: null,
+      dead: { topic: "orders-dead" },
+    });
+    expect(parsePolicy({ breaker: {}, budget: {}, dead: {} })).toEqual({
+      ...presets[0]!.policy,
+      breaker: defaultBreaker,
+      budget: defaultBudget,
+      dead: {},
     });
   });
 
@@ -55,6 +87,12 @@ describe("a policy", () => {
     [{ limits: { maxAge: 24 } }, "policy.limits.maxAge", 'perhaps "24s"'],
     [{ limits: { maxAge: "400d" } }, "policy.limits.maxAge", "look at the unit"],
     [{ limits: { deadline: 1_893_456_000 } }, "policy.limits.deadline", "looks like seconds"],
+    [{ breaker: { window: 10 } }, "policy.breaker.window", 'perhaps "10s"'],
+    [{ breaker: { window: "1h" } }, "policy.breaker.window", "look at the unit"],
+    [{ breaker: { probeEvery: 10 } }, "policy.breaker.probeEvery", 'perhaps "10s"'],
+    [{ breaker: { failureRate: 50 } }, "policy.breaker.failureRate", "from 0.01 to 1"],
+    [{ budget: { percent: 2_000 } }, "policy.budget.percent", "from 0 to 100"],
+    [{ dead: { keep: 90 } }, "policy.dead.keep", 'perhaps "90s"'],
   ])("RT-25 in wrong units is refused: %j", (input, field, text) => {
     const { field: at, text: why } = refusal(input);
     expect(at).toBe(field);
@@ -64,7 +102,21 @@ describe("a policy", () => {
   it.each([
     [null, "policy", "must be an object, not null"],
     [[], "policy", "not an array"],
-    [{ backof: {} }, "policy.backof", "there are backoff, limits, rules"],
+    [{ backof: {} }, "policy.backof", "there are backoff, limits, rules, breaker, budget, dead, inFlight"],
+    [{ breaker: true }, "policy.breaker", "must be an object"],
+    [{ breaker: { failureRate: 0 } }, "policy.breaker.failureRate", "from 0.01 to 1"],
+    [{ breaker: { minCalls: 0 } }, "policy.breaker.minCalls", "from 1 to 100000"],
+    [{ breaker: { probes: 1.5 } }, "policy.breaker.probes", "from 1 to 100000"],
+    [{ breaker: { rampAddPerSec: 0 } }, "policy.breaker.rampAddPerSec", "from 0.1 to 1000000"],
+    [{ breaker: { openFor: "30s" } }, "policy.breaker.openFor", "is not known here"],
+    [{ budget: [] }, "policy.budget", "not an array"],
+    [{ budget: { percent: -1 } }, "policy.budget.percent", "from 0 to 100"],
+    [{ budget: { minPerSec: 0 } }, "policy.budget.minPerSec", "for ever"],
+    [{ dead: { topic: "no topic" } }, "policy.dead.topic", "is no name of a topic"],
+    [{ dead: { topic: null } }, "policy.dead.topic", "is no name of a topic"],
+    [{ dead: { topic: "t", keep: "1d" } }, "policy.dead.keep", "goes without a topic"],
+    [{ dead: null }, "policy.dead", "must be an object, not null"],
+    [{ inFlight: "drop" }, "policy.inFlight", "one of adopt, keep"],
     [{ backoff: { kind: "fibonacci" } }, "policy.backoff.kind", "one of fixed, list"],
     [{ backoff: { kind: "fixed" } }, "policy.backoff.delay", "is missing"],
     [

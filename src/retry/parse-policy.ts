@@ -1,8 +1,14 @@
+import { topicPattern } from "../message/message.ts";
 import type { DurationMs } from "../message/time.ts";
 import { JsonReader } from "./json-reader.ts";
 import {
   type Backoff,
+  type BreakerSettings,
+  type BudgetSettings,
+  type DeadSettings,
   defaultBackoff,
+  defaultBreaker,
+  defaultBudget,
   defaultLimits,
   failureClasses,
   type Jitter,
@@ -28,7 +34,8 @@ export const parsePolicy = (input: unknown): RetryPolicy => {
 
 /** For whoever reads more than a policy; the reader must `finish` before the answer is used. */
 export const readPolicy = (reader: JsonReader, input: unknown, path: string): RetryPolicy => {
-  const { backoff, limits, rules } = reader.object(input, path, ["backoff", "limits", "rules"]);
+  const names = ["backoff", "limits", "rules", "breaker", "budget", "dead", "inFlight"];
+  const { backoff, limits, rules, breaker, budget, dead, inFlight } = reader.object(input, path, names);
   return {
     backoff: backoff === undefined ? defaultBackoff : readBackoff(reader, backoff, `${path}.backoff`),
     limits: limits === undefined ? defaultLimits : readLimits(reader, limits, `${path}.limits`),
@@ -38,6 +45,12 @@ export const readPolicy = (reader: JsonReader, input: unknown, path: string): Re
         : reader
             .array(rules, `${path}.rules`, policyLimits.rulesMax)
             .map((rule, i) => readRule(reader, rule, `${path}.rules[${i}]`)),
+    ...(breaker === undefined ? undefined : { breaker: readBreaker(reader, breaker, `${path}.breaker`) }),
+    ...(budget === undefined ? undefined : { budget: readBudget(reader, budget, `${path}.budget`) }),
+    ...(dead === undefined ? undefined : { dead: readDead(reader, dead, `${path}.dead`) }),
+    ...(inFlight === undefined
+      ? undefined
+      : { inFlight: reader.choice(inFlight, `${path}.inFlight`, ["adopt", "keep"], "adopt") }),
   };
 };
 
@@ -175,4 +188,68 @@ const readStatus = (reader: JsonReader, value: unknown, path: string): { from: n
   }
   reader.refuse(path, 'must be an HTTP status from 100 to 599, or such as "5xx"');
   return { from: 100, to: 599 };
+};
+
+/** Null turns it off; what is left out of an object is as by default. */
+const readBreaker = (reader: JsonReader, input: unknown, path: string): BreakerSettings | null => {
+  if (input === null) return null;
+  const names = ["failureRate", "minCalls", "window", "probeEvery", "probes", "rampStartPerSec", "rampAddPerSec"];
+  const fields = reader.object(input, path, names);
+  const byDefault = defaultBreaker;
+  const { callsMax, windowMinMs, windowMaxMs, probeEveryMinMs, probeEveryMaxMs, rateMin, rateMax } = policyLimits;
+  const calls = (name: "minCalls" | "probes"): number =>
+    reader.whole(fields[name], `${path}.${name}`, 1, callsMax, byDefault[name]);
+  const rate = (name: "rampStartPerSec" | "rampAddPerSec"): number =>
+    reader.number(fields[name], `${path}.${name}`, rateMin, rateMax, byDefault[name]);
+  const { window, probeEvery } = fields;
+  return {
+    failureRate: reader.number(fields.failureRate, `${path}.failureRate`, 0.01, 1, byDefault.failureRate),
+    minCalls: calls("minCalls"),
+    windowMs: reader.duration(window, `${path}.window`, windowMinMs, windowMaxMs, byDefault.windowMs),
+    probeEveryMs: reader.duration(
+      probeEvery,
+      `${path}.probeEvery`,
+      probeEveryMinMs,
+      probeEveryMaxMs,
+      byDefault.probeEveryMs,
+    ),
+    probes: calls("probes"),
+    rampStartPerSec: rate("rampStartPerSec"),
+    rampAddPerSec: rate("rampAddPerSec"),
+  };
+};
+
+const readBudget = (reader: JsonReader, input: unknown, path: string): BudgetSettings | null => {
+  if (input === null) return null;
+  const fields = reader.object(input, path, ["percent", "minPerSec"]);
+  const percent = reader.number(fields.percent, `${path}.percent`, 0, 100, defaultBudget.percent);
+  const minPerSec = reader.number(
+    fields.minPerSec,
+    `${path}.minPerSec`,
+    0,
+    policyLimits.rateMax,
+    defaultBudget.minPerSec,
+  );
+  // While everything fails there are no successes to take a part of.
+  if (fields.minPerSec === 0) {
+    reader.refuse(`${path}.minPerSec`, "is 0: while nothing succeeds nothing would be tried again, for ever");
+  }
+  return { percent, minPerSec };
+};
+
+const readDead = (reader: JsonReader, input: unknown, path: string): DeadSettings => {
+  const { topic, keep } = reader.object(input, path, ["topic", "keep"]);
+  const { keepMinMs, ageMaxMs } = policyLimits;
+  if (topic !== undefined && keep !== undefined) {
+    reader.refuse(`${path}.keep`, "goes without a topic: what is sent there is not kept here");
+  }
+  if (topic !== undefined && !(typeof topic === "string" && topicPattern.test(topic))) {
+    reader.refuse(`${path}.topic`, "is no name of a topic: RocketMQ allows 1 to 127 letters, digits, _ - % |");
+  }
+  return {
+    ...(topic === undefined ? undefined : { topic: String(topic) }),
+    ...(keep === undefined
+      ? undefined
+      : { keepMs: reader.duration(keep, `${path}.keep`, keepMinMs, ageMaxMs, ageMaxMs) }),
+  };
 };

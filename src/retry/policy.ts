@@ -1,4 +1,4 @@
-import { type DurationMs, day, durationMs, type EpochMs, minute, second } from "../message/time.ts";
+import { type DurationMs, day, durationMs, type EpochMs, hour, minute, second } from "../message/time.ts";
 
 /**
  * A retry policy as data: how long to wait after a failure, when to stop, and what to do about which error. What
@@ -131,8 +131,9 @@ export type DeadSettings = {
   readonly keepMs?: DurationMs;
 };
 
-/** Without rules a policy can only retry or bury. */
-export type PlainPolicy = RetryPolicy & { readonly rules: readonly [] };
+/** Of whose rules none parks or verifies: all that can come of it is another try or an end. */
+export type PlainPolicy = RetryPolicy & { readonly rules: readonly PlainRule[] };
+export type PlainRule = Extract<Rule, { readonly action: "retry" | "dead" }>;
 
 /** What a policy may hold. Beyond these it is taken for a mistake, most often one of units. */
 export const policyLimits = {
@@ -147,6 +148,16 @@ export const policyLimits = {
   factorMax: 10,
   listMax: 100,
   rulesMax: 100,
+  /** Shorter and one bad second opens it; longer and it opens when everything is long over. */
+  windowMinMs: second,
+  windowMaxMs: durationMs(10 * minute),
+  probeEveryMinMs: second,
+  probeEveryMaxMs: hour,
+  callsMax: 100_000,
+  /** Calls a second; below, a ramp would take days. */
+  rateMin: 0.1,
+  rateMax: 1_000_000,
+  keepMinMs: minute,
   textMax: 128,
 } as const;
 

@@ -21,6 +21,8 @@ const preset = (name: string, summary: string, input: object): Preset => ({
   policy: parsePolicy(input),
 });
 
+/** Each message for itself, whatever becomes of the others. */
+const alone = { breaker: null, budget: null };
 const groupLimits = { maxAttempts: 17, maxAge: null, maxCrashes: 17 };
 
 export const presets: readonly Preset[] = [
@@ -35,9 +37,11 @@ export const presets: readonly Preset[] = [
       jitter: "none",
     },
     limits: groupLimits,
+    ...alone,
   }),
   preset("rocketmq-exponential", "RocketMQ's exponential group policy: 5 s, 10 s … 2 h; ends after 16 retries", {
     backoff: { kind: "exponential", base: "5s", factor: 2, cap: "2h", jitter: "none" },
     limits: groupLimits,
+    ...alone,
   }),
 ];

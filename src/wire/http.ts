@@ -1,3 +1,5 @@
+import type { RetryDetails } from "./dead.ts";
+
 /**
  * The HTTP contract as plain types, shared by the server, the client SDK and the CLI. Nothing else is shared between
  * them. Times travel as RFC 3339 text in replies; requests are more lenient (see each field).
@@ -81,6 +83,9 @@ export type MessageDetails = {
   attempt: number;
   endedAt?: string;
   reason?: { code: string; detail: string };
+  /** The dependency that it is parked for; `deliverAt` is then when it comes out at the latest. */
+  parkedFor?: string;
+  parkedSince?: string;
 
   key?: string;
   topic?: string;
@@ -93,6 +98,8 @@ export type MessageDetails = {
   bodyBytes?: number;
   /** Only when asked for with `?body=true`. */
   bodyBase64?: string;
+  /** Of a dead message that a consumer gave up. */
+  retry?: RetryDetails;
 };
 
 /** RFC 9457 problem document with our stable `code`. */
@@ -115,12 +122,12 @@ export type BatchReply = {
   results: BatchItemReply[];
 };
 
-export type DeadPage = { items: MessageDetails[]; cursor?: string };
-
 export type StatsReply = {
   node: string;
   time: string;
   waiting: { total: number; byTopic: Record<string, number> };
+  /** Of those that wait: parked until their dependency is well again. */
+  parked: { total: number; byDependency: Record<string, number> };
   dueNow: number;
   claimed: number;
   dead: number;
@@ -140,6 +147,45 @@ export type RetryPolicyInput = {
   limits?: RetryLimitsInput;
   /** What to do about which failure; the first that fits decides. */
   rules?: RetryRuleInput[];
+  /** When calls of a dependency are given up for a while; null for never. Left out: as by default. */
+  breaker?: RetryBreakerInput | null;
+  /** How many of a dependency's calls may be retries; null for as many as like. Left out: as by default. */
+  budget?: RetryBudgetInput | null;
+  /** Where the dead go. */
+  dead?: RetryDeadInput;
+  /** What becomes of messages that already failed under an older version. Default `adopt`. */
+  inFlight?: "adopt" | "keep";
+};
+
+export type RetryBreakerInput = {
+  /** Opens when this part of the calls in the window failed, 0.01 to 1. Default 0.5. */
+  failureRate?: number;
+  /** And there were at least so many. Default 20. */
+  minCalls?: number;
+  /** 1 s to 10 min. Default 10 s. */
+  window?: DurationInput;
+  /** While open, so often … 1 s to 1 h. Default 10 s. */
+  probeEvery?: DurationInput;
+  /** … so many calls are let through, of all workers together. Default 20. */
+  probes?: number;
+  /** Calls a second at the beginning of the way back, and how many more each second. Default 100. */
+  rampStartPerSec?: number;
+  rampAddPerSec?: number;
+};
+
+export type RetryBudgetInput = {
+  /** Of the successes, 0 to 100. Default 20. */
+  percent?: number;
+  /** Retries a second that are always allowed, of all workers together. Default 10. */
+  minPerSec?: number;
+};
+
+/** One of the two, or neither: then they are kept until somebody removes them. */
+export type RetryDeadInput = {
+  /** Delivered to this topic instead of being kept. */
+  topic?: string;
+  /** Kept for so long, 1 min to 365 days. */
+  keep?: DurationInput;
 };
 
 /** Which fields there are depends on `kind`. */
@@ -231,10 +277,91 @@ export type SimulateRetriesReply = {
   fewestAttempts: RetryEnd;
   typically: RetryEnd;
   mostAttempts: RetryEnd;
+  /** What else the policy says, as sentences: breaker, budget, the dead, messages in flight. */
+  besides: string[];
 };
+
+/** Body of `PUT /v1/retry-policies/{name}`. */
+export type PutPolicyRequest = {
+  policy: RetryPolicyInput;
+  /** The version that you have seen; 0 when there must be none. Left out: whatever there is. */
+  ifVersion?: number;
+  /** Who changes it, as they say themselves, and why; kept with the version. */
+  by?: string;
+  why?: string;
+};
+
+export type PolicyReply = {
+  name: string;
+  version: number;
+  /** Null in the version that deleted it. */
+  policy: RetryPolicyInput | null;
+  /** The newest version. */
+  latest: number;
+  /** It comes with the program and cannot be changed; its version is 0. */
+  preset: boolean;
+  /** There is none of that name any more; its versions stay readable for messages in flight. */
+  deleted: boolean;
+  at?: string;
+  by?: string;
+  why?: string;
+};
+
+/** `changed` is false when it was already so: then there is no new version. */
+export type PutPolicyReply = PolicyReply & { changed: boolean };
+
+export type DeletePolicyReply = { name: string; version: number; bindingsRemoved: RetryBinding[] };
+
+export type PolicySummary = {
+  name: string;
+  version: number;
+  preset: boolean;
+  /** In how many places it is bound. */
+  bindings: number;
+  /** Where it sends the dead. */
+  deadTopic?: string;
+  /** Of presets: what they are. */
+  summary?: string;
+};
+
+export type PolicyListReply = { policies: PolicySummary[] };
+
+/** Newest first. */
+export type PolicyVersionsReply = {
+  name: string;
+  versions: { version: number; deleted: boolean; at: string; by?: string; why?: string }[];
+  /** Older ones follow: ask again with `before` the last version of these. */
+  more: boolean;
+};
+
+/** Whose messages a policy is for; all that are given must fit. None: for all. */
+export type RetryBindingPlace = {
+  topic?: string;
+  group?: string;
+  tag?: string;
+};
+
+export type RetryBinding = RetryBindingPlace & { policy: string };
+
+/** The most special first: the first that fits a message holds. */
+export type RetryBindingsReply = { bindings: RetryBinding[] };
 
 export type HealthReply = {
   status: "ok" | "degraded" | "stopping";
   /** Why not ok, as sentences. */
   problems: { code: string; detail: string }[];
+};
+
+/** Asks for a consumer group that retries by us to be made ready. */
+export type ConsumerGroupRequest = {
+  /** One message of a message group at a time. Default false. */
+  ordered?: boolean;
+};
+
+export type ConsumerGroupReply = {
+  group: string;
+  /** Where failed messages come back to it. */
+  retryTopic: string;
+  /** Where it hands them over. */
+  ingestTopic: string;
 };

@@ -3,11 +3,13 @@ import type {
   ChangeResult,
   ClaimResult,
   DeadReason,
+  Death,
   DelayStore,
   NearPage,
   Outcome,
   Page,
   Reschedule,
+  ReviveItem,
   ScheduleItem,
   ScheduleResult,
   SettleResult,
@@ -223,8 +225,24 @@ export class StoreConnection implements DelayStore {
     return this.#call("get", ids, () => this.#server.truth.get(shard, ids, nowMs));
   }
 
-  dead(shard: number, cursor: string | undefined, limit: number): Promise<Page<StoredMessage>> {
-    return this.#call("dead", undefined, () => this.#server.truth.dead(shard, cursor, limit));
+  dead(shard: number, from: string | EpochMs | undefined, limit: number): Promise<Page<StoredMessage>> {
+    return this.#call("dead", undefined, () => this.#server.truth.dead(shard, from, limit));
+  }
+
+  revive(shard: number, items: readonly ReviveItem[], nowMs: EpochMs): Promise<boolean[]> {
+    return this.#call(
+      "revive",
+      items.map(({ message }) => message.id),
+      () => this.#server.truth.revive(shard, items, nowMs),
+    );
+  }
+
+  discard(shard: number, deaths: readonly Death[], nowMs: EpochMs): Promise<boolean[]> {
+    return this.#call(
+      "discard",
+      deaths.map(({ id }) => id),
+      () => this.#server.truth.discard(shard, deaths, nowMs),
+    );
   }
 
   stats(shard: number, nowMs: EpochMs): Promise<ShardStats> {
@@ -277,6 +295,10 @@ export class StoreConnection implements DelayStore {
 
   near(shard: number, fromMs: EpochMs, untilMs: EpochMs, cursor: string | undefined, limit: number): Promise<NearPage> {
     return this.#call(`near ${shard}`, undefined, () => this.#server.truth.near(shard, fromMs, untilMs, cursor, limit));
+  }
+
+  count(shard: number, fromMs: EpochMs, untilMs: EpochMs): Promise<number> {
+    return this.#call(`count ${shard}`, undefined, () => this.#server.truth.count(shard, fromMs, untilMs));
   }
 
   claim(shard: number, epoch: number, ids: IdList, nowMs: EpochMs, bytesMax: number): Promise<ClaimResult> {

@@ -5,12 +5,14 @@ import {
   type ClaimResult,
   claimIdsMax,
   type DeadReason,
+  type Death,
   type DelayStore,
   type NearPage,
   type Outcome,
   type Page,
   type Released,
   type Reschedule,
+  type ReviveItem,
   type ScheduleItem,
   type ScheduleResult,
   type SettleResult,
@@ -150,13 +152,38 @@ export class MemoryDelayStore implements DelayStore {
     });
   }
 
-  async dead(shard: number, cursor: string | undefined, limit: number): Promise<Page<StoredMessage>> {
+  async dead(shard: number, from: string | EpochMs | undefined, limit: number): Promise<Page<StoredMessage>> {
     const { dead } = this.#open(shard);
-    const after = parseCursor(cursor);
-    const page = dead.page((entry) => isUpTo(after, entry.endedAtMs!, entry.order), limit);
+    const isBefore =
+      typeof from === "number"
+        ? (entry: Entry) => entry.endedAtMs! < from
+        : (entry: Entry) => isUpTo(parseCursor(from), entry.endedAtMs!, entry.order);
+    const page = dead.page(isBefore, limit);
     const last = page.at(-1);
     const isLast = page.length < limit || last === undefined;
     return { items: page.map(stored), cursor: isLast ? undefined : `${last.endedAtMs}:${last.order}` };
+  }
+
+  async revive(shard: number, items: readonly ReviveItem[]): Promise<boolean[]> {
+    assert(items.length <= scheduleItemsMax, `${items.length} items, ${scheduleItemsMax} allowed`);
+    const { entries } = this.#open(shard);
+    return items.map(({ diedAtMs, ...item }) => {
+      if (!isDeath(entries.get(item.message.id), diedAtMs)) return false;
+      this.#scheduleOne(shard, { ...item, onConflict: "replace" });
+      return true;
+    });
+  }
+
+  async discard(shard: number, deaths: readonly Death[], nowMs: EpochMs): Promise<boolean[]> {
+    const { entries, dead } = this.#open(shard);
+    return deaths.map(({ id, diedAtMs }) => {
+      const entry = entries.get(id);
+      if (!isDeath(entry, diedAtMs)) return false;
+      dead.remove(entry);
+      entry.reason = undefined;
+      this.#leaveTombstone(shard, entry, "discard", nowMs);
+      return true;
+    });
   }
 
   async stats(shard: number, nowMs: EpochMs): Promise<ShardStats> {
@@ -236,6 +263,12 @@ export class MemoryDelayStore implements DelayStore {
       cursor: last === undefined || entries.length < limit ? undefined : `${last.dueMs}:${last.order}`,
     };
     return page;
+  }
+
+  async count(shard: number, fromMs: EpochMs, untilMs: EpochMs): Promise<number> {
+    const { claimable } = this.#open(shard).room;
+    const before = claimable.countBefore(({ dueMs }) => dueMs < fromMs);
+    return Math.max(0, claimable.countBefore(({ dueMs }) => dueMs <= untilMs) - before);
   }
 
   async claim(shard: number, epoch: number, ids: IdList, nowMs: EpochMs, bytesMax: number): Promise<ClaimResult> {
@@ -347,17 +380,22 @@ export class MemoryDelayStore implements DelayStore {
 
   /** Ends a message and answers the next of its group. The dead stay whole; the others become tombstones for a while. */
   #end(shard: number, entry: Entry, event: MessageEvent, nowMs: EpochMs): Entry | undefined {
-    const { room, dead, tombstones } = this.#open(shard);
+    const { room, dead } = this.#open(shard);
     const next = room.leave(entry);
+    if (event === "bury") {
+      move(entry, event);
+      entry.endedAtMs = nowMs;
+      dead.add(entry);
+    } else this.#leaveTombstone(shard, entry, event, nowMs);
+    return next;
+  }
+
+  #leaveTombstone(shard: number, entry: Entry, event: MessageEvent, nowMs: EpochMs): void {
     move(entry, event);
     entry.endedAtMs = nowMs;
-    if (entry.state === "dead") dead.add(entry);
-    else {
-      entry.message = { ...entry.message, body: Buffer.alloc(0), properties: new Map() };
-      entry.forgetAtMs = this.#clockMs() + this.#dedupeWindowMs;
-      tombstones.set(entry.id, entry);
-    }
-    return next;
+    entry.message = { ...entry.message, body: Buffer.alloc(0), properties: new Map() };
+    entry.forgetAtMs = this.#clockMs() + this.#dedupeWindowMs;
+    this.#open(shard).tombstones.set(entry.id, entry);
   }
 
   /** Tells of what came in if it is due soon, and of who took another's place instead of it in any case. */
@@ -438,6 +476,9 @@ const move = (entry: Entry, event: MessageEvent): void => {
   assert(next !== undefined, `${entry.id} is ${entry.state}: ${event} is not possible`);
   entry.state = next;
 };
+
+const isDeath = (entry: Entry | undefined, diedAtMs: EpochMs): entry is Entry =>
+  entry?.state === "dead" && entry.endedAtMs === diedAtMs;
 
 const takeForSending = (entry: Entry, room: WaitingRoom<Entry>, epoch: number): void => {
   move(entry, "claim");

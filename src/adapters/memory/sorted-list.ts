@@ -35,6 +35,11 @@ export class SortedList<T> {
     return this.#items.slice(start, start + limit);
   }
 
+  /** How many items at the front are "before"; items before it must all be "before". */
+  countBefore(isBefore: (item: T) => boolean): number {
+    return this.#partition(isBefore);
+  }
+
   [Symbol.iterator](): Iterator<T> {
     return this.#items[Symbol.iterator]();
   }

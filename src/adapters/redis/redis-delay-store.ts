@@ -5,12 +5,14 @@ import {
   type ClaimResult,
   claimIdsMax,
   type DeadReason,
+  type Death,
   type DelayStore,
   type NearPage,
   type Outcome,
   type Page,
   type Released,
   type Reschedule,
+  type ReviveItem,
   type ScheduleItem,
   type ScheduleResult,
   type SettleResult,
@@ -109,7 +111,7 @@ export class RedisDelayStore implements DelayStore {
     if (items.length === 0) return [];
     const reply = await this.#naming(shard, () => {
       const { lanes, items: head, records } = encodeSchedule(shard, items, this.#names, this.#levels, nowMs);
-      const args = [this.#wakeChannel, shard, lanes.encode(), head, records, this.#sliceMs];
+      const args = [this.#wakeChannel, shard, lanes.encode(), head, records, noDeaths, this.#sliceMs];
       return { lanes, reply: this.#runDurably(scripts.schedule, shard, args) };
     });
     const [codes, facts] = reply as [Buffer, Buffer];
@@ -174,8 +176,39 @@ export class RedisDelayStore implements DelayStore {
     return found;
   }
 
-  async dead(shard: number, cursor: string | undefined, limit: number): Promise<Page<StoredMessage>> {
-    const [endedAtMs, after] = cursor === undefined ? ["0", ""] : cursor.split(".");
+  async revive(shard: number, items: readonly ReviveItem[], nowMs: EpochMs): Promise<boolean[]> {
+    assert(items.length <= scheduleItemsMax, `${items.length} items, ${scheduleItemsMax} allowed`);
+    if (items.length === 0) return [];
+    const deaths = Buffer.allocUnsafe(6 * items.length);
+    for (const [i, { diedAtMs }] of items.entries()) deaths.writeUIntBE(diedAtMs, 6 * i, 6);
+    const reviving = items.map((item) => ({ ...item, onConflict: "revive" as const }));
+    const reply = await this.#naming(shard, () => {
+      const { lanes, items: head, records } = encodeSchedule(shard, reviving, this.#names, this.#levels, nowMs);
+      const args = [this.#wakeChannel, shard, lanes.encode(), head, records, deaths, this.#sliceMs];
+      return { lanes, reply: this.#runDurably(scripts.schedule, shard, args) };
+    });
+    const [codes, facts] = reply as [Buffer, Buffer];
+    const results = decodeSchedule(shard, items, codes, facts, this.#levels, nowMs);
+    return results.map(({ outcome }) => outcome === "replaced");
+  }
+
+  async discard(shard: number, deaths: readonly Death[], nowMs: EpochMs): Promise<boolean[]> {
+    const discarded: boolean[] = [];
+    for (let i = 0; i < deaths.length; i += idsPerCall) {
+      const some = deaths.slice(i, i + idsPerCall);
+      const packed = Buffer.allocUnsafe(22 * some.length);
+      for (const [j, { id, diedAtMs }] of some.entries()) {
+        packed.set(idToBytes(id), 22 * j);
+        packed.writeUIntBE(diedAtMs, 22 * j + 16, 6);
+      }
+      const reply = (await this.#runDurably(scripts.discard, shard, [nowMs, packed, this.#sliceMs])) as Buffer;
+      for (const removed of reply) discarded.push(removed === 1);
+    }
+    return discarded;
+  }
+
+  async dead(shard: number, from: string | EpochMs | undefined, limit: number): Promise<Page<StoredMessage>> {
+    const [endedAtMs, after] = typeof from === "string" ? from.split(".") : [String(from ?? 0), ""];
     const last = Buffer.from(after ?? "", "base64url");
     if (!/^\d{1,16}$/.test(endedAtMs!)) throw new RangeError("not a cursor of this store");
     const reply = await this.#run(scripts.dead, shard, [limit, replyBytesMax, endedAtMs!, last]);
@@ -241,6 +274,17 @@ export class RedisDelayStore implements DelayStore {
     const { start, bucket, score, member } = parseCursor(cursor);
     const args = [fromMs, untilMs, Math.min(limit, nearPageMax), start, bucket, score, member];
     return decodeNear((await this.#run(scripts.near, shard, args)) as Buffer[]);
+  }
+
+  async count(shard: number, fromMs: EpochMs, untilMs: EpochMs): Promise<number> {
+    let total = 0;
+    let rank = -1;
+    do {
+      const [count, next] = (await this.#run(scripts.count, shard, [fromMs, untilMs, rank])) as [number, number];
+      total += count;
+      rank = next;
+    } while (rank >= 0);
+    return total;
   }
 
   async claim(shard: number, epoch: number, ids: IdList, nowMs: EpochMs, bytesMax: number): Promise<ClaimResult> {
@@ -408,7 +452,8 @@ export type RedisDelayStoreOptions = RedisConnectionOptions & {
   readonly durability?: "always" | "everysec";
 };
 
-/** Ids per call of get and recover; one call stays within the low milliseconds. */
+const noDeaths = Buffer.alloc(0);
+/** Ids per call of get, recover and discard; one call stays within the low milliseconds. */
 const idsPerCall = 200;
 /** A page of get or dead ends once it holds this; one more body of 4 MB may come on top. */
 const replyBytesMax = 4_000_000;

@@ -1,5 +1,5 @@
 import { hash } from "node:crypto";
-import type { DeadReason, ScheduleItem, ScheduleResult } from "../../delay/delay-store.port.ts";
+import type { DeadReason, OnConflict, ScheduleItem, ScheduleResult } from "../../delay/delay-store.port.ts";
 import { laneOfRecord, levelNone, type RecordForm, recordBytesMax, writeRecord } from "../../delay/record.ts";
 import { idBytes, idIntoBytes } from "../../message/id.ts";
 import type { DelayedMessage } from "../../message/message.ts";
@@ -12,14 +12,17 @@ import { stateOf } from "./states.ts";
  * cost Redis and the client more in counting than in copying.
  */
 const itemBytes = 25;
-const option = { keep: 1, replace: 2, wake: 4, group: 8 } as const;
-const outcomes = ["scheduled", "kept", "replaced", "too_late"] as const;
+const option = { keep: 1, replace: 2, revive: 3, wake: 4, group: 8 } as const;
+const outcomes = ["scheduled", "kept", "replaced", "too_late", "kept"] as const;
+
+/** What the script does about an id that is known; only here it can also be to revive. */
+type Item = Omit<ScheduleItem, "onConflict"> & { readonly onConflict?: OnConflict | "revive" };
 
 export type ScheduleCall = { readonly lanes: LanesOfCall; readonly items: Buffer; readonly records: Buffer };
 
 export const encodeSchedule = (
   shard: number,
-  messages: readonly ScheduleItem[],
+  messages: readonly Item[],
   names: LaneNameCache,
   levels: LevelGuesses,
   nowMs: EpochMs,
@@ -75,7 +78,7 @@ export const encodeBury = (
 
 export const decodeSchedule = (
   shard: number,
-  messages: readonly ScheduleItem[],
+  messages: readonly Pick<ScheduleItem, "message">[],
   codes: Buffer,
   facts: Buffer,
   levels: LevelGuesses,
@@ -128,10 +131,9 @@ const formOf = (message: DelayedMessage, names: "byLane" | "inline", level: numb
 const hashOfGroup = (tenant: string, topic: string, group: string): Buffer =>
   hash("sha1", JSON.stringify([tenant, topic, group]), "buffer").subarray(0, idBytes);
 
-const optionsOf = ({ message, onConflict, wakeUntilMs }: ScheduleItem): number => {
+const optionsOf = ({ message, onConflict, wakeUntilMs }: Item): number => {
   let options = 0;
-  if (onConflict === "keep") options |= option.keep;
-  if (onConflict === "replace") options |= option.replace;
+  if (onConflict !== undefined) options |= option[onConflict];
   if (wakeUntilMs !== undefined && message.deliverAtMs <= wakeUntilMs) options |= option.wake;
   if (message.messageGroup !== undefined) options |= option.group;
   return options;

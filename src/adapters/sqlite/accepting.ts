@@ -1,4 +1,4 @@
-import type { ChangeResult, DeadReason, OnConflict, ScheduleResult } from "../../delay/delay-store.port.ts";
+import type { ChangeResult, DeadReason, Death, OnConflict, ScheduleResult } from "../../delay/delay-store.port.ts";
 import { EscapementError } from "../../message/errors.ts";
 import { idToBytes, type MessageId } from "../../message/id.ts";
 import type { DelayedMessage } from "../../message/message.ts";
@@ -77,6 +77,29 @@ export const bury = (
     ledger.dead.add(entry, reasons[i]!);
   });
 };
+
+export const revive = (
+  ledger: Ledger,
+  call: Call,
+  items: readonly Accepted[],
+  diedAtMs: readonly EpochMs[],
+): boolean[] =>
+  items.map((item, i) => {
+    if (!isDeath(ledger.entries.find(call.shard, item.id), diedAtMs[i]!)) return false;
+    scheduleOne(ledger, call, item);
+    return true;
+  });
+
+export const discard = (ledger: Ledger, call: Call, deaths: readonly Death[], nowMs: EpochMs): boolean[] =>
+  deaths.map(({ id, diedAtMs }) => {
+    const entry = ledger.entries.find(call.shard, idToBytes(id));
+    if (!isDeath(entry, diedAtMs)) return false;
+    ledger.discard(entry, nowMs);
+    return true;
+  });
+
+const isDeath = (entry: Entry | undefined, diedAtMs: EpochMs): entry is Entry =>
+  entry?.state === "dead" && entry.endedAtMs === diedAtMs;
 
 export const cancel = (ledger: Ledger, call: Call, ids: readonly MessageId[], nowMs: EpochMs): ChangeResult[] =>
   ids.map((id) => {

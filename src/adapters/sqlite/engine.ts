@@ -173,7 +173,14 @@ export class Engine {
       case "get":
         return reading.get(ledger, request.shard, request.ids);
       case "dead":
-        return reading.dead(ledger, request.shard, request.cursor, request.limit);
+        return reading.dead(ledger, request.shard, request.from, request.limit);
+      case "revive": {
+        this.#assertRoomForMore();
+        for (const [lane, topic] of request.names) ledger.counts.name(lane, topic);
+        return accepting.revive(ledger, call, takeMessages(bytes, request.start, request.count), request.diedAtMs);
+      }
+      case "discard":
+        return accepting.discard(ledger, call, request.deaths, request.nowMs);
       case "stats":
         return reading.stats(ledger, request.shard, request.nowMs);
       case "acquire":
@@ -189,6 +196,8 @@ export class Engine {
         return owning.recover(ledger, call, request.epoch, Math.min(request.limit, recoverMax));
       case "near":
         return reading.near(ledger, request.shard, request.fromMs, request.untilMs, request.cursor, request.limit);
+      case "count":
+        return reading.count(ledger, request.shard, request.fromMs, request.untilMs);
       case "claim": {
         const ids = bytes.subarray(request.start, request.start + idBytes * request.count);
         return owning.claim(ledger, call, request.epoch, ids, request.nowMs, request.bytesMax, parcel);

@@ -71,13 +71,24 @@ export class Ledger {
     entry.endedAtMs = nowMs;
     entry.group = undefined;
     if (entry.state === "dead") this.dead.add(entry, reason!);
-    else {
-      this.records.remove(entry.seq);
-      entry.forgetAtMs = this.#clockMs() + this.#dedupeWindowMs;
-      this.#ended.add(entry.id);
-    }
+    else this.#forgetLater(entry);
     this.entries.saveEnd(entry);
     return next;
+  }
+
+  /** Removes a dead message; it becomes a tombstone. */
+  discard(entry: Entry, nowMs: EpochMs): void {
+    this.dead.remove(entry);
+    move(entry, "discard");
+    entry.endedAtMs = nowMs;
+    this.#forgetLater(entry);
+    this.entries.saveEnd(entry);
+  }
+
+  #forgetLater(entry: Entry): void {
+    this.records.remove(entry.seq);
+    entry.forgetAtMs = this.#clockMs() + this.#dedupeWindowMs;
+    this.#ended.add(entry.id);
   }
 
   /**

@@ -12,8 +12,13 @@ export const get = (ledger: Ledger, shard: number, ids: readonly MessageId[]): (
     return entry === undefined ? undefined : ledger.stored(entry);
   });
 
-export const dead = (ledger: Ledger, shard: number, cursor: string | undefined, limit: number): Answers["dead"] => {
-  const after = parseCursor(cursor);
+export const dead = (
+  ledger: Ledger,
+  shard: number,
+  from: string | EpochMs | undefined,
+  limit: number,
+): Answers["dead"] => {
+  const after = typeof from === "number" ? { timeMs: from, seq: -1 } : parseCursor(from);
   const places = ledger.dead.page(shard, after.timeMs, after.seq, Math.min(limit, deadPageMax));
   const items: PlainStored[] = [];
   let bytes = 0;
@@ -41,6 +46,9 @@ export const near = (
   const { last, ...page } = room.page(shard, after.timeMs, after.seq, untilMs, most);
   return { ...page, cursor: last === undefined ? undefined : `${last.dueMs}:${last.seq}` };
 };
+
+export const count = ({ room }: Ledger, shard: number, fromMs: EpochMs, untilMs: EpochMs): number =>
+  room.count(shard, fromMs, untilMs);
 
 export const stats = ({ leases, counts, outs, dead }: Ledger, shard: number, nowMs: EpochMs): ShardStats => {
   const { owner, epoch } = leases.of(shard);

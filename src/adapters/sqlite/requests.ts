@@ -2,6 +2,7 @@ import type {
   AcquireResult,
   ChangeResult,
   DeadReason,
+  Death,
   Released,
   Reschedule,
   ScheduleResult,
@@ -35,7 +36,19 @@ export type Request =
   | { readonly verb: "cancel"; readonly shard: number; readonly ids: readonly MessageId[]; readonly nowMs: EpochMs }
   | { readonly verb: "reschedule"; readonly shard: number; readonly changes: readonly PlainReschedule[] }
   | { readonly verb: "get"; readonly shard: number; readonly ids: readonly MessageId[] }
-  | { readonly verb: "dead"; readonly shard: number; readonly cursor: string | undefined; readonly limit: number }
+  | {
+      readonly verb: "dead";
+      readonly shard: number;
+      readonly from: string | EpochMs | undefined;
+      readonly limit: number;
+    }
+  | ({
+      readonly verb: "revive";
+      readonly shard: number;
+      readonly names: readonly LaneName[];
+      readonly diedAtMs: readonly EpochMs[];
+    } & Place)
+  | { readonly verb: "discard"; readonly shard: number; readonly deaths: readonly Death[]; readonly nowMs: EpochMs }
   | { readonly verb: "stats"; readonly shard: number; readonly nowMs: EpochMs }
   | { readonly verb: "acquire"; readonly shard: number; readonly owner: string; readonly leaseMs: DurationMs }
   | {
@@ -54,6 +67,7 @@ export type Request =
       readonly cursor: string | undefined;
       readonly limit: number;
     }
+  | { readonly verb: "count"; readonly shard: number; readonly fromMs: EpochMs; readonly untilMs: EpochMs }
   | ({
       readonly verb: "claim";
       readonly shard: number;
@@ -99,11 +113,14 @@ export type Answers = {
   reschedule: ChangeResult[];
   get: (PlainStored | undefined)[];
   dead: { readonly items: PlainStored[]; readonly cursor: string | undefined };
+  revive: boolean[];
+  discard: boolean[];
   stats: ShardStats;
   acquire: AcquireResult;
   renew: boolean[];
   release: undefined;
   recover: number;
+  count: number;
   near: {
     readonly ids: Uint8Array;
     readonly lanes: Uint32Array;

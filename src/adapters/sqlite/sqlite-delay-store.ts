@@ -5,11 +5,13 @@ import {
   type ClaimResult,
   claimIdsMax,
   type DeadReason,
+  type Death,
   type DelayStore,
   type NearPage,
   type Outcome,
   type Page,
   type Reschedule,
+  type ReviveItem,
   type ScheduleItem,
   type ScheduleResult,
   type SettleResult,
@@ -123,11 +125,25 @@ export class SqliteDelayStore implements DelayStore {
     );
   }
 
-  dead(shard: number, cursor: string | undefined, limit: number): Promise<Page<StoredMessage>> {
-    return this.#ask({ verb: "dead", shard, cursor, limit }, ({ items, cursor: next }) => ({
+  dead(shard: number, from: string | EpochMs | undefined, limit: number): Promise<Page<StoredMessage>> {
+    return this.#ask({ verb: "dead", shard, from, limit }, ({ items, cursor }) => ({
       items: items.map(storedOf),
-      cursor: next,
+      cursor,
     }));
+  }
+
+  async revive(shard: number, items: readonly ReviveItem[], _nowMs: EpochMs): Promise<boolean[]> {
+    assert(items.length <= scheduleItemsMax, `${items.length} items, ${scheduleItemsMax} allowed`);
+    if (items.length === 0) return [];
+    const diedAtMs = items.map((item) => item.diedAtMs);
+    const packed = this.#pack(items.map((item) => ({ ...item, onConflict: "replace" })));
+    return this.#change({ verb: "revive", shard, diedAtMs, ...packed }, (revived) => revived);
+  }
+
+  async discard(shard: number, deaths: readonly Death[], nowMs: EpochMs): Promise<boolean[]> {
+    if (deaths.length === 0) return [];
+    const copies = deaths.map(({ id, diedAtMs }) => ({ id, diedAtMs }));
+    return this.#change({ verb: "discard", shard, deaths: copies, nowMs }, (discarded) => discarded);
   }
 
   stats(shard: number, nowMs: EpochMs): Promise<ShardStats> {
@@ -156,6 +172,10 @@ export class SqliteDelayStore implements DelayStore {
       ids: new IdList(asBuffer(ids)),
       ...page,
     }));
+  }
+
+  count(shard: number, fromMs: EpochMs, untilMs: EpochMs): Promise<number> {
+    return this.#ask({ verb: "count", shard, fromMs, untilMs }, (count) => count);
   }
 
   async claim(shard: number, epoch: number, ids: IdList, nowMs: EpochMs, bytesMax: number): Promise<ClaimResult> {

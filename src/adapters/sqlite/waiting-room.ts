@@ -22,6 +22,7 @@ export class WaitingRoom {
   readonly #addDue: StatementSync;
   readonly #removeDue: StatementSync;
   readonly #page: StatementSync;
+  readonly #count: StatementSync;
   readonly #head: StatementSync;
   readonly #setHead: StatementSync;
   readonly #removeHead: StatementSync;
@@ -39,6 +40,7 @@ export class WaitingRoom {
        ORDER BY due, seq LIMIT ?`,
     );
     this.#page.setReturnArrays(true);
+    this.#count = db.prepare("SELECT count(*) AS messages FROM due WHERE shard = ? AND due >= ? AND due <= ?");
     this.#head = db.prepare("SELECT id, due, seq FROM head WHERE grp = ?");
     this.#setHead = db.prepare("INSERT OR REPLACE INTO head (grp, id, due, seq) VALUES (?, ?, ?, ?)");
     this.#removeHead = db.prepare("DELETE FROM head WHERE grp = ?");
@@ -114,6 +116,14 @@ export class WaitingRoom {
       dueMs: Float64Array.from(waiting, (row) => row[0]),
       last: last === undefined || rows.length < limit ? undefined : { dueMs: last[0], seq: last[1] },
     };
+  }
+
+  /** What is out is in the index too, and does not wait. */
+  count(shard: number, fromMs: number, untilMs: number): number {
+    let messages = this.#count.get(shard, fromMs, untilMs)!.messages as number;
+    if (messages === 0) return 0;
+    for (const { entry } of this.#outs.of(shard)) if (entry.dueMs >= fromMs && entry.dueMs <= untilMs) messages--;
+    return messages;
   }
 
   #add(entry: Entry): void {

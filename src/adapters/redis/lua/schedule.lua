@@ -2,11 +2,11 @@
 -- Accepts messages of one shard, in order. Without allow-oom: a full Redis refuses it before its first line.
 -- KEYS  prefix
 -- ARGV  1 wake channel · 2 shard · 3 lanes: (4 B lane, u16 length, names)… · 4 items: (u8 options, u32 record length,
---       4 B lane, 16 B id)… · 5 records, one behind the other · 6 tombstone slice ms
---       options: 1 keep · 2 replace · 4 wake · 8 in a group
+--       4 B lane, 16 B id)… · 5 records, one behind the other · 6 died at, u48 per item where any is revived · 7 tombstone slice ms
+--       options: 1 keep · 2 replace · 3 revive what died at exactly that instant · 4 wake · 8 in a group
 -- reply { codes, facts }: two bytes per item, outcome * 16 + state and the index level; due u48 and attempt u16 for each
 --       item whose outcome is not 0. Or { lane } where the lane's number already stands for another name.
---       outcome: 0 scheduled · 1 kept · 2 replaced · 3 too late. state: as in redis-delay-store.ts
+--       outcome: 0 scheduled · 1 kept · 2 replaced · 3 too late · 4 nothing to revive. state: as in redis-delay-store.ts
 --@use shard, lanes, record, due-index, groups, counts, tombstones, wakes
 local items, bytes = ARGV[4], ARGV[5]
 local count = #items / 25
@@ -123,7 +123,11 @@ for i = 1, count do
       attempt = unpackBytes(">I2", claim)
     end
     outcome = 1
-    if options % 4 == 2 then
+    local mayReplace = options % 4 == 2
+    if options % 4 == 3 then
+      mayReplace = state == stateDead and head.endedAt == unpackBytes(">I6", ARGV[6], (i - 1) * 6 + 1)
+    end
+    if mayReplace then
       if state == stateClaimed then
         outcome = 3
       else
@@ -153,6 +157,8 @@ for i = 1, count do
         call("HDEL", tombstone[2], id)
       end
     end
+  elseif options % 4 == 3 then
+    outcome, due = 4, 0
   end
 
   if outcome == 0 or outcome == 2 then
