@@ -5,10 +5,15 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type RocketmqHandle, startRocketmq, stopServices } from "../../scripts/services.mjs";
 import { pauseMs, uniqueName } from "../../src/adapters/rocketmq/testing.ts";
 import { createTransactionAdmin } from "../../src/adapters/rocketmq/transaction-admin.ts";
-import { systemTimers } from "../../src/adapters/system/system-time.ts";
+import { systemRandom } from "../../src/adapters/system/system-random.ts";
+import { machineClock, systemTimers } from "../../src/adapters/system/system-time.ts";
 import { runProgram } from "../../src/cli/program.ts";
+import { parseConfig } from "../../src/config.ts";
+import { connect } from "../../src/connect.ts";
+import { silentLog } from "../../src/runtime/log.ts";
+import { Metrics } from "../../src/runtime/metrics.ts";
+import { Service } from "../../src/service.ts";
 import { createTxProducer, fromMysql2, type TxProducer } from "../../src/tx-producer.ts";
-import { type Server, startServer } from "../e2e/server.ts";
 import { newTopic, quickTiming, type Witness, witness } from "./half-world.ts";
 import { type Lab, openLab } from "./lab.ts";
 
@@ -19,7 +24,8 @@ type Producer = TxProducer<Awaited<ReturnType<Lab["pool"]["getConnection"]>>>;
 let runDir: string;
 let rocketmq: RocketmqHandle;
 let lab: Lab;
-let server: Server;
+/** The delay server, in this process: on a busy machine one more program is slow to start. */
+let server: Service;
 let mq: Producer;
 let half: string;
 let plain: string;
@@ -44,24 +50,37 @@ const open = (over: Partial<Parameters<typeof createTxProducer>[0]> = {}): Promi
 
 beforeAll(async () => {
   runDir = mkdtempSync(join(tmpdir(), "escapement-half-mq-"));
-  const config = {
+  const brokerConfig = {
     transactionTimeOut: 2_000,
     transactionCheckInterval: 1_000,
     transactionCheckMax: 5,
     transactionOpBatchInterval: 200,
   };
-  [rocketmq, lab] = await Promise.all([startRocketmq({ runDir, config }), openLab()]);
+  [rocketmq, lab] = await Promise.all([startRocketmq({ runDir, config: brokerConfig }), openLab()]);
   half = await newTopic(rocketmq.broker, "mq_half");
   plain = await newTopic(rocketmq.broker, "mq_plain", "NORMAL");
   later = await newTopic(rocketmq.broker, "mq_later", "NORMAL");
-  server = await startServer({
-    ROCKETMQ_ENDPOINT: rocketmq.endpoint,
-    ROCKETMQ_ADMIN: rocketmq.broker,
-    REDIS_URL: "",
-    DATA_DIR: join(runDir, "data"),
-    INGEST_TOPIC: ingest,
-    INGEST_GROUP: `${ingest}_G`,
-  });
+  const config = parseConfig(
+    {
+      ROCKETMQ_ENDPOINT: rocketmq.endpoint,
+      ROCKETMQ_ADMIN: rocketmq.broker,
+      DATA_DIR: join(runDir, "data"),
+      INGEST_TOPIC: ingest,
+      INGEST_GROUP: `${ingest}_G`,
+    },
+    { pid: process.pid, terminal: false },
+  );
+  const metrics = new Metrics();
+  server = new Service(
+    await connect(config, {
+      log: silentLog,
+      machine: machineClock,
+      timers: systemTimers,
+      random: systemRandom,
+      metrics,
+    }),
+  );
+  await server.start();
   const watch = (topic: string) => witness(rocketmq.endpoint, topic);
   const [a, b, c] = await Promise.all([watch(half), watch(plain), watch(later)]);
   watching = { half: a, plain: b, later: c };
