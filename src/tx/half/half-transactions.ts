@@ -180,6 +180,7 @@ export class HalfTransactions<Tx> {
         `the broker was told that half ${id} is rolled back; this transaction must not commit`,
       );
     }
+    reach("tx-row-written");
     return { id, message, enlistedAtMs };
   }
 
