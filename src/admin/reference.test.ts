@@ -104,7 +104,7 @@ describe("the reference", () => {
       const { query = "", type, payload } = good[operation.operationId]!;
       const reply = await t.app.inject({
         method: method.toUpperCase() as "GET",
-        url: path.replace("{id}", id) + query,
+        url: path.replace("{id}", id).replace("{group}", "billing") + query,
         ...(payload === undefined ? {} : { payload, headers: { "content-type": type! } }),
       });
       expect(reply.statusCode, operation.operationId).toBeLessThan(300);

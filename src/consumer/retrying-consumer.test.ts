@@ -738,6 +738,27 @@ describe("a dependency that is down", () => {
     expect(consumer.stats()).toMatchObject({ succeeded: 200, dead: 0, held: 0 });
   });
 
+  it("nor does it when an attempt after it fails", async () => {
+    const stage = new ConsumerStage();
+    let runs = 0;
+    stage.broker.send("orders", "a");
+    const consumer = stage.start({
+      policy: { backoff: { kind: "fixed", delay: "1s", jitter: "none" }, limits: { maxAge: "1m" } },
+      handler: (_, context) => {
+        if (++runs === 2) return context.park("quiet-hours");
+        if (runs < 4) throw new Error("down");
+      },
+    });
+    await stage.time.pass(7_200_000);
+    stage.ingest.release(stage.ingest.parked[0]!);
+    await stage.time.pass(10_000);
+    expect(consumer.stats()).toMatchObject({ succeeded: 1, dead: 0 });
+    expect(runs).toBe(4);
+    const last = stage.ingest.all.at(-1)!.envelope;
+    expect(last.parkedMs).toBeGreaterThan(7_190_000);
+    expect([last.parkedAtMs, last.parkedFor]).toEqual([undefined, undefined]);
+  });
+
   it("a name that is none does no harm: the message is worked on without a breaker, and that is told once", async () => {
     const stage = new ConsumerStage();
     for (let i = 0; i < 5; i++) stage.broker.send("orders", `${i}`);

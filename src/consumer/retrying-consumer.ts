@@ -266,6 +266,7 @@ export class RetryingConsumer<T = Buffer> {
       receipt: message.receipt,
       invisibleUntilMs: clock.monotonicMs() + settings.invisibleMs,
       stale: false,
+      doubtful: false,
       envelope: carried.envelope,
       value: undefined,
       released: carried.envelope.parkedAtMs !== undefined,
@@ -569,8 +570,8 @@ export class RetryingConsumer<T = Buffer> {
     this.#next(work);
     const outcome = await this.#inHand.ack(work);
     this.#inHand.release(work);
-    if (outcome === "done") this.#remembered.acknowledged(id);
-    else this.#stats.notAcknowledged++;
+    if (outcome === "done" && !work.doubtful) this.#remembered.acknowledged(id);
+    if (outcome !== "done") this.#stats.notAcknowledged++;
   }
 
   /** Leaves it to the broker for a while. What was decided stays remembered here. */
