@@ -30,7 +30,14 @@ const start = async (config: Config, surroundings: Surroundings): Promise<() => 
   const { log, timers } = surroundings;
   const service = new Service(await connect(config, surroundings));
   await service.start();
-  const app = createApp({ intake: service.intake, overview: service, policies: service.policies, log, timers });
+  const app = createApp({
+    intake: service.intake,
+    overview: service,
+    policies: service.policies,
+    dependencies: service.dependencies,
+    log,
+    timers,
+  });
   // Requests under way are answered; new ones are refused from now on.
   const stop = (): Promise<void> => service.stop(app.close());
   try {

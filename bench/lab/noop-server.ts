@@ -42,6 +42,7 @@ const app = createApp({
   intake: service.intake,
   overview: service,
   policies: service.policies,
+  dependencies: service.dependencies,
   log: silentLog,
   timers: systemTimers,
 });

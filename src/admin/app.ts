@@ -1,6 +1,7 @@
 import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import { type FastifyInstance, type FastifyRequest, fastify } from "fastify";
+import type { Dependencies } from "../dependencies/dependencies.port.ts";
 import type { Intake } from "../ingest/intake.port.ts";
 import { EscapementError } from "../message/errors.ts";
 import type { Policies } from "../policies/policies.port.ts";
@@ -8,6 +9,7 @@ import type { Log } from "../runtime/log.ts";
 import type { Timers } from "../runtime/timers.ts";
 import { admitRequest } from "./admit-request.ts";
 import { finishClosing } from "./closing.ts";
+import { dependencySchemas } from "./dependency-schemas.ts";
 import type { HttpContext } from "./http-context.ts";
 import { defaultHttpLimits, type HttpLimits } from "./http-limits.ts";
 import { parseJson, type SafeParse } from "./json-text.ts";
@@ -22,7 +24,9 @@ import { requestSchemas } from "./request-schemas.ts";
 import { retrySchemas } from "./retry-schemas.ts";
 import { RouteTable } from "./route-table.ts";
 import { batchRoutes } from "./routes/batch.ts";
+import { consumerRoutes } from "./routes/consumers.ts";
 import { deadRoutes } from "./routes/dead.ts";
+import { dependencyRoutes } from "./routes/dependencies.ts";
 import { messageRoutes } from "./routes/message.ts";
 import { processRoutes } from "./routes/process.ts";
 import { retryRoutes } from "./routes/retry.ts";
@@ -40,6 +44,7 @@ export type AppOptions = {
   readonly intake: Intake;
   readonly overview: Overview;
   readonly policies: Policies;
+  readonly dependencies: Dependencies;
   readonly log: Log;
   readonly timers: Timers;
   readonly limits?: Partial<HttpLimits>;
@@ -48,7 +53,7 @@ export type AppOptions = {
 };
 
 export const createApp = (options: AppOptions): FastifyInstance => {
-  const { intake, overview, policies, log } = options;
+  const { intake, overview, policies, dependencies, log } = options;
   const limits: HttpLimits = { ...defaultHttpLimits, ...options.limits };
   const patience = new Patience(options.timers, limits.receiveTimeoutMs);
   const gate = new LoadGate(limits.inFlightRequestsMax, limits.inFlightBytesMax);
@@ -110,6 +115,7 @@ export const createApp = (options: AppOptions): FastifyInstance => {
     intake,
     overview,
     policies,
+    dependencies,
     limits,
     patience,
     safeParse,
@@ -121,13 +127,16 @@ export const createApp = (options: AppOptions): FastifyInstance => {
       return known;
     },
   };
-  for (const schema of [...requestSchemas, ...replySchemas, ...retrySchemas]) app.addSchema(schema);
+  for (const schema of [...requestSchemas, ...replySchemas, ...retrySchemas, ...dependencySchemas])
+    app.addSchema(schema);
   app.register(swagger, openapi);
   app.register(swaggerUi, { routePrefix: "/docs", staticCSP: true });
   app.register(async (scope) => {
     scheduleRoutes(scope, context);
     messageRoutes(scope, context);
     deadRoutes(scope, context);
+    consumerRoutes(scope, context);
+    dependencyRoutes(scope, context);
     retryRoutes(scope, context);
     processRoutes(scope, context);
     scope.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());

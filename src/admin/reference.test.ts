@@ -72,6 +72,13 @@ const good: Record<string, { query?: string; type?: string; payload?: string }> 
   cancelByKey: { query: "?key=k" },
   listDead: {},
   simulateRetries: { type: "application/json", payload: '{"preset":"default"}' },
+  listDependencies: {},
+  showDependency: {},
+  forceDependency: { type: "application/json", payload: '{"state":"open","for":"10m","reason":"maintenance"}' },
+  syncConsumer: {
+    type: "application/json",
+    payload: '{"worker":"w","group":"g","topics":["orders"],"dependencies":[{"key":"k","succeeded":1,"failed":0}]}',
+  },
   stats: {},
   live: {},
   ready: {},
@@ -99,7 +106,7 @@ describe("the reference", () => {
       const { query = "", type, payload } = good[operation.operationId]!;
       const reply = await t.app.inject({
         method: method.toUpperCase() as "GET",
-        url: path.replace("{id}", id) + query,
+        url: path.replace("{id}", id).replace("{key}", "k") + query,
         ...(payload === undefined ? {} : { payload, headers: { "content-type": type! } }),
       });
       expect(reply.statusCode, operation.operationId).toBeLessThan(300);

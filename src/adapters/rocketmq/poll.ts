@@ -1,9 +1,9 @@
 import type { IncomingMessage } from "../../ingest/topic-source.port.ts";
 import { code, method } from "../../protocol/messaging-service.ts";
 import type { Timer, Timers } from "../../runtime/timers.ts";
-import type { Registration } from "./registration.ts";
 import type { Status } from "./protocol.ts";
 import { decodeReceived } from "./received-message.ts";
+import type { Registration } from "./registration.ts";
 import type { Session } from "./session.ts";
 
 /** One long poll: asks, gathers what comes on the stream, and says what went wrong when nothing came. */
