@@ -32,7 +32,15 @@ const start = async (config: Config, surroundings: Surroundings): Promise<() => 
   const { groups } = parts;
   const service = new Service(parts);
   await service.start();
-  const app = createApp({ intake: service.intake, overview: service, groups, policies: service.policies, log, timers });
+  const app = createApp({
+    intake: service.intake,
+    overview: service,
+    groups,
+    policies: service.policies,
+    dependencies: service.dependencies,
+    log,
+    timers,
+  });
   // Requests under way are answered; new ones are refused from now on.
   const stop = (): Promise<void> => service.stop(app.close());
   try {

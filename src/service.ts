@@ -198,7 +198,7 @@ export class Service implements Overview {
       log,
     });
     this.#parked = new ParkedCount(store, bays);
-    this.dependencies = new DependencyDesk({ board, parked: this.#parked, clock });
+    this.dependencies = new DependencyDesk({ board, parked: this.#parked, policies: this.policies, clock });
 
     const loop = (name: string, runOnce: (signal: AbortSignal) => Promise<number>, errorBackoffMaxMs = 5_000) =>
       new Loop({ name, timers, log, runOnce, errorBackoffMs: { first: 100, max: errorBackoffMaxMs } });

@@ -1,4 +1,5 @@
 import type { FastifyRequest, onRequestHookHandler } from "fastify";
+import type { Dependencies } from "../dependencies/dependencies.port.ts";
 import type { Intake } from "../ingest/intake.port.ts";
 import type { EscapementError } from "../message/errors.ts";
 import type { Policies } from "../policies/policies.port.ts";
@@ -13,6 +14,7 @@ export type HttpContext = {
   readonly intake: Intake;
   readonly overview: Overview;
   readonly groups: ConsumerGroups;
+  readonly dependencies: Dependencies;
   readonly policies: Policies;
   readonly limits: HttpLimits;
   readonly patience: Patience;

@@ -24,6 +24,7 @@ export const openapi: FastifyDynamicSwaggerOptions = {
     tags: [
       { name: "messages", description: "Schedule, look up, change and cancel." },
       { name: "retries", description: "Ask what a retry policy would do." },
+      { name: "dependencies", description: "How what your consumers call is doing; hold it open or closed." },
       { name: "operation", description: "What the process is doing." },
     ],
   },

@@ -77,6 +77,13 @@ const good: Record<string, { query?: string; type?: string; payload?: string }> 
   listDead: {},
   simulateRetries: { type: "application/json", payload: '{"preset":"default"}' },
   prepareConsumerGroup: { type: "application/json", payload: "{}" },
+  listDependencies: {},
+  showDependency: {},
+  forceDependency: { type: "application/json", payload: '{"state":"open","for":"10m","reason":"maintenance"}' },
+  syncConsumer: {
+    type: "application/json",
+    payload: '{"worker":"w","group":"g","topics":["orders"],"dependencies":[{"key":"k","succeeded":1,"failed":0}]}',
+  },
   stats: {},
   live: {},
   ready: {},
@@ -104,7 +111,7 @@ describe("the reference", () => {
       const { query = "", type, payload } = good[operation.operationId]!;
       const reply = await t.app.inject({
         method: method.toUpperCase() as "GET",
-        url: path.replace("{id}", id).replace("{group}", "billing") + query,
+        url: path.replace("{id}", id).replace("{key}", "k").replace("{group}", "billing") + query,
         ...(payload === undefined ? {} : { payload, headers: { "content-type": type! } }),
       });
       expect(reply.statusCode, operation.operationId).toBeLessThan(300);

@@ -1,8 +1,13 @@
 import type { AddressInfo } from "node:net";
 import { createConnection, type Socket } from "node:net";
 import type { FastifyInstance } from "fastify";
+import { MemoryDelayStore } from "../adapters/memory/memory-delay-store.ts";
 import { MemoryDocumentStore } from "../adapters/memory/memory-document-store.ts";
 import { systemTimers } from "../adapters/system/system-time.ts";
+import { BayBook } from "../dependencies/bay-book.ts";
+import { DependencyBoard } from "../dependencies/board.ts";
+import { DependencyDesk } from "../dependencies/desk.ts";
+import { ParkedCount } from "../dependencies/parked-count.ts";
 import { admitRef, admitReschedule, admitSchedule } from "../ingest/admit.ts";
 import type { Intake, MessageRef } from "../ingest/intake.port.ts";
 import { EscapementError, isEscapementError } from "../message/errors.ts";
@@ -225,9 +230,25 @@ export const testApp = (options: Pick<AppOptions, "limits" | "tenantOf"> = {}): 
   const bugs: unknown[] = [];
   const log: Log = { ...silentLog, error: (fields: unknown) => void bugs.push(fields) };
   const clock = { nowMs: () => testNowMs };
-  const policies = new PolicyBook({ documents: new MemoryDocumentStore(), clock, log });
+  const documents = new MemoryDocumentStore();
+  const policies = new PolicyBook({ documents, clock, log });
+  const board = new DependencyBoard({
+    documents,
+    clock: { ...clock, monotonicMs: () => testNowMs },
+    log,
+    node: "node-1",
+    members: () => ["node-1"],
+  });
+  const store = new MemoryDelayStore({ clockMs: clock.nowMs });
+  const parked = new ParkedCount(store, new BayBook(documents));
+  const dependencies = new DependencyDesk({
+    board,
+    parked,
+    policies,
+    clock: { ...clock, monotonicMs: () => testNowMs },
+  });
   return {
-    app: createApp({ intake, overview, groups, policies, log, timers: systemTimers, ...options }),
+    app: createApp({ intake, overview, groups, policies, dependencies, log, timers: systemTimers, ...options }),
     intake,
     overview,
     bugs,

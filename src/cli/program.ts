@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
 import { addBroker } from "./commands/broker.ts";
 import { addCancel } from "./commands/cancel.ts";
+import { addDependencies } from "./commands/dependencies.ts";
 import { addGet } from "./commands/get.ts";
 import { addGroups } from "./commands/groups.ts";
 import { addHealth } from "./commands/health.ts";
@@ -76,6 +77,7 @@ const buildProgram = (output: Output): Command => {
   addGroups(program, output);
   addHealth(program, output);
   addRetry(program, output);
+  addDependencies(program, output);
   addBroker(program);
   return program;
 };

@@ -745,8 +745,8 @@ describe("a dependency that is down", () => {
     const consumer = stage.start({
       policy: { backoff: { kind: "fixed", delay: "1s", jitter: "none" }, limits: { maxAge: "1m" } },
       handler: (_, context) => {
-        if (++runs === 2) return context.park("quiet-hours");
-        if (runs < 4) throw new Error("down");
+        if (++runs === 2) context.park("quiet-hours");
+        else if (runs < 4) throw new Error("down");
       },
     });
     await stage.time.pass(7_200_000);

@@ -43,6 +43,8 @@ const callsAtOnce = 8;
  * the message back at once, and again, and again.
  */
 const stayMinMs = 5_000;
+/** The probes of a round come out within so long. */
+const probesTakeMs = 2_000;
 /** As one `reschedule` may take. */
 const releasedAtOnceMax = 200;
 /** How often is looked for messages that were parked for longer than anything may be. */
@@ -51,7 +53,16 @@ const overdueEveryMs = 60_000;
 const strayPerSec = 10;
 
 type Look = { nextAtMs: number; bay: number; readonly seen: Set<number> };
-type Bay = { readonly shards: Set<number>; credit: number; filledAtMs: number; round: number; overdueAtMs: number };
+type Bay = {
+  readonly shards: Set<number>;
+  /** Messages that may come out; fractions are saved up. */
+  credit: number;
+  filledAtMs: number;
+  /** Of the probes of this round. */
+  probesLeft: number;
+  round: number;
+  overdueAtMs: number;
+};
 
 export class Releaser {
   readonly #options: ReleaserOptions;
@@ -132,7 +143,7 @@ export class Releaser {
     let known = this.#bays.get(bay);
     if (known === undefined) {
       const nowMs = this.#options.clock.monotonicMs();
-      known = { shards: new Set(), credit: 0, filledAtMs: nowMs, round: 0, overdueAtMs: nowMs };
+      known = { shards: new Set(), credit: 0, filledAtMs: nowMs, probesLeft: 0, round: 0, overdueAtMs: nowMs };
       this.#bays.set(bay, known);
     }
     known.shards.add(shard);
@@ -185,8 +196,13 @@ export class Releaser {
     const passedMs = nowMs - bay.filledAtMs;
     bay.filledAtMs = nowMs;
     if ("probes" in release) {
-      if (release.round !== bay.round) bay.credit = Math.min(release.probes, (bay.credit % 1) + release.probes * share);
+      const probes = release.probes * share;
+      if (release.round !== bay.round) bay.probesLeft = probes + (bay.probesLeft % 1);
       bay.round = release.round;
+      // One after the other: all at once they would be too much for a small one that is well again.
+      const now = Math.min(bay.probesLeft, (probes * passedMs) / probesTakeMs);
+      bay.probesLeft -= now;
+      bay.credit += now;
       return;
     }
     const perSec = release.perSec * share;

@@ -162,8 +162,10 @@ const stepRamping = (state: BreakerState, calls: Calls, settings: BreakerSetting
   const easySinceMs = heldBack ? nowMs : state.easySinceMs;
   const next = { ...state, second: { startMs: nowMs, ...none }, easySinceMs };
   if (nowMs - easySinceMs >= settings.windowMs) return { ...next, phase: "closed", sinceMs: nowMs, slots: [] };
-  const fallen = (): BreakerState =>
-    opened({ ...state, falls: Math.min(fallsMax, state.falls + 1) }, nowMs, waitOf(state, settings));
+  const fallen = (): BreakerState => {
+    const before = { ...state, falls: Math.min(fallsMax, state.falls + 1) };
+    return opened(before, nowMs, waitOf(before, settings));
+  };
   if (second.succeeded === 0 && second.failed >= settings.minCalls) return fallen();
   if (nowMs < state.settlesAtMs || made < secondCallsMin) {
     return heldBack && nowMs >= state.settlesAtMs ? { ...next, ratePerSec: higher(state, settings, lastedMs) } : next;
@@ -171,10 +173,11 @@ const stepRamping = (state: BreakerState, calls: Calls, settings: BreakerSetting
 
   const failing = second.failed / made;
   const isFirst = state.failingAtDrop === undefined && state.ratePerSec <= settings.rampStartPerSec;
-  // At the lowest rate, or when going slower did not help: it is not the load that makes it fail.
-  const isNoLoad = isFirst || (state.failingAtDrop !== undefined && failing >= sameAsBefore * state.failingAtDrop);
-  if (failing >= settings.failureRate && isNoLoad) return fallen();
-  const usualFailing = isNoLoad ? failing : state.usualFailing;
+  // When going slower did not help, or already at the lowest rate, it is not the load that makes it fail.
+  const isNoHelp = state.failingAtDrop !== undefined && failing >= sameAsBefore * state.failingAtDrop;
+  if (failing >= settings.failureRate && isNoHelp) return fallen();
+  const isUsual = isNoHelp || (isFirst && failing < settings.failureRate);
+  const usualFailing = isUsual ? failing : Math.min(state.usualFailing, failing);
   if (failing > usualFailing + overloadedAbove) {
     const lower = Math.max(rateMinPerSec, second.succeeded * perSec * decreaseTo);
     return { ...next, usualFailing, ratePerSec: lower, failingAtDrop: failing, settlesAtMs: nowMs + settleMs };
