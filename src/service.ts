@@ -8,6 +8,11 @@ import { Loader } from "./delay/loader.ts";
 import { NearSet } from "./delay/near-set.ts";
 import type { ShardWorker } from "./delay/ownership.port.ts";
 import { ShardKeeper } from "./delay/shard-keeper.ts";
+import { BayBook } from "./dependencies/bay-book.ts";
+import { DependencyBoard } from "./dependencies/board.ts";
+import { DependencyDesk } from "./dependencies/desk.ts";
+import { ParkedCount } from "./dependencies/parked-count.ts";
+import { Releaser } from "./dependencies/releaser.ts";
 import { Dispatcher } from "./dispatch/dispatcher.ts";
 import type { Sink } from "./dispatch/sink.port.ts";
 import type { DocumentStore } from "./documents/document-store.port.ts";
@@ -20,6 +25,7 @@ import type { TopicSource } from "./ingest/topic-source.port.ts";
 import { EscapementError } from "./message/errors.ts";
 import type { DurationMs } from "./message/time.ts";
 import { formatInstant } from "./message/time.ts";
+import { PolicyBook } from "./policies/policy-book.ts";
 import { CheckedClock, clockToleranceMs, type MachineClock } from "./runtime/clock.ts";
 import { Health } from "./runtime/health.ts";
 import type { Log } from "./runtime/log.ts";
@@ -66,11 +72,15 @@ export const defaultTenant = "default";
 const checkEveryMs = 1_000;
 /** As often as it reads in good days; a store that is back finds everything loaded half a second later. */
 const loaderBackoffMaxMs = 500;
+/** Others wait to hear of an outage, and what is parked to come out. */
+const dependencyBackoffMaxMs = 1_000;
 /** How long a stop waits for what is being sent; then other processes take over by lease. */
 const drainMaxMs = 8_000;
 
 export class Service implements Overview {
   readonly intake: StoreIntake;
+  readonly policies: PolicyBook;
+  readonly dependencies: DependencyDesk;
   readonly dead: DeadRoom;
   readonly redriveWitness: RedriveWitness;
   readonly #parts: ServiceParts;
@@ -81,12 +91,16 @@ export class Service implements Overview {
   readonly #dispatcher: Dispatcher;
   readonly #loader: Loader;
   readonly #topics: TopicGate;
+  readonly #parked: ParkedCount;
   readonly #redrives: RedriveLoop;
   readonly #loops: {
     checks: Loop;
     keeper: Loop;
     loader: Loop;
     ticker: Loop;
+    policies: Loop;
+    board: Loop;
+    releaser: Loop;
     redrives: Loop;
     reports: Loop;
     receivers: Loop[];
@@ -96,10 +110,25 @@ export class Service implements Overview {
   constructor(parts: ServiceParts) {
     this.#parts = parts;
     this.#metrics = parts.metrics;
-    const { store, sink, directory, memory, sources, machine, timers, random, log, node, leaseMs, ownTopics } = parts;
+    const {
+      store,
+      documents,
+      sink,
+      directory,
+      memory,
+      sources,
+      machine,
+      timers,
+      random,
+      log,
+      node,
+      leaseMs,
+      ownTopics,
+    } = parts;
     const clock = new CheckedClock(machine);
     this.#clock = clock;
     this.#health = new Health(log);
+    this.policies = new PolicyBook({ documents: parts.documents, clock, log });
     const near = new NearSet({
       startMs: clock.nowMs(),
       ...(parts.nearEntriesMax === undefined ? undefined : { entriesMax: parts.nearEntriesMax }),
@@ -134,6 +163,7 @@ export class Service implements Overview {
     this.#dispatcher = new Dispatcher({
       store,
       sink,
+      policies: this.policies,
       near,
       leases: this.#keeper,
       clock,
@@ -165,7 +195,19 @@ export class Service implements Overview {
       ownTopics,
     });
 
-    const { documents } = parts;
+    const bays = new BayBook(documents);
+    const board = new DependencyBoard({ documents, clock, log, node, members: () => this.#keeper.members });
+    const releaser = new Releaser({
+      store,
+      clock,
+      board,
+      bays,
+      owned: () => this.#keeper.heldShards,
+      offer: (id, offset, lane, shard, dueMs) => this.#dispatcher.offer(id, offset, lane, shard, dueMs),
+      log,
+    });
+    this.#parked = new ParkedCount(store, bays);
+    this.dependencies = new DependencyDesk({ board, parked: this.#parked, clock });
     const window = this.#dispatcher;
     this.#redrives = new RedriveLoop({ store, documents, clock, log, node, ownTopics, window });
     const reports = new RedriveReports(documents, node, log);
@@ -191,6 +233,10 @@ export class Service implements Overview {
       keeper: loop("shard keeper", () => this.#keeper.runOnce(), Math.max(100, leaseMs / 10)),
       loader: loop("loader", (signal) => this.#loader.runOnce(signal), loaderBackoffMaxMs),
       ticker: loop("ticker", async () => this.#dispatcher.tick()),
+      // A change must hold within two seconds, so a failed look is not waited for long.
+      policies: loop("retry policies", () => this.policies.runOnce(), 1_000),
+      board: loop("dependency board", () => board.runOnce(), dependencyBackoffMaxMs),
+      releaser: loop("releaser", (signal) => releaser.runOnce(signal), dependencyBackoffMaxMs),
       redrives: loop("redrives", () => this.#redrives.runOnce()),
       reports: loop("redrive reports", () => reports.runOnce()),
       receivers: sources.map((source, i) => {
@@ -198,6 +244,7 @@ export class Service implements Overview {
           source,
           store,
           accept: (admitted) => this.intake.accept(admitted),
+          parking: bays,
           clock,
           random,
           log,
@@ -220,6 +267,11 @@ export class Service implements Overview {
     );
     this.#metrics.gauge("escapement_out", "Messages between claim and settle.", () => this.#dispatcher.out);
     this.#metrics.gauge("escapement_shards_owned", "Shards this process owns.", () => this.#keeper.heldShards.length);
+    this.#metrics.gauge(
+      "escapement_dependencies_not_closed",
+      "Dependencies that are open, probing or ramping.",
+      () => board.notClosed,
+    );
     this.#metrics.gauge("escapement_clock_skew_ms", "This machine's clock minus the store's.", () => clock.skewMs);
   }
 
@@ -241,9 +293,11 @@ export class Service implements Overview {
     // Better not to start than to accept what may be lost; a running process stops accepting instead.
     if (problem !== undefined) throw new EscapementError("store_refusing", problem.detail);
     await this.#topics.load();
+    await this.policies.runOnce();
     await this.#keeper.runOnce();
-    const { checks, keeper, loader, ticker, redrives, reports, receivers } = this.#loops;
-    for (const loop of [checks, keeper, loader, ticker, redrives, reports, ...receivers]) loop.start();
+    const { checks, keeper, loader, ticker, policies, board, releaser, redrives, reports, receivers } = this.#loops;
+    const loops = [checks, keeper, loader, ticker, policies, board, releaser, redrives, reports, ...receivers];
+    for (const loop of loops) loop.start();
     log.info(
       { node: this.#parts.node, shards: this.#keeper.heldShards.length, of: store.shardCount },
       "escapement is running",
@@ -258,8 +312,8 @@ export class Service implements Overview {
     if (this.#stopping) return;
     this.#stopping = true;
     const { store, sink, sources, timers, log } = this.#parts;
-    const { checks, keeper, loader, ticker, redrives, reports, receivers } = this.#loops;
-    await Promise.all([redrives, reports].map((loop) => loop.stop()));
+    const { checks, keeper, loader, ticker, policies, board, releaser, redrives, reports, receivers } = this.#loops;
+    await Promise.all([releaser, board, redrives, reports].map((loop) => loop.stop()));
     await this.#redrives.stop();
     await Promise.all(receivers.map((loop) => loop.stop()));
     await Promise.all(sources.map((source) => source.close()));
@@ -273,7 +327,7 @@ export class Service implements Overview {
         { out: this.#dispatcher.out },
         "stopped without an answer for everything sent; the next owner sends it again",
       );
-    await Promise.all([checks, keeper, loader, ticker].map((loop) => loop.stop()));
+    await Promise.all([checks, keeper, loader, ticker, policies].map((loop) => loop.stop()));
     await sink.close();
     await requests;
     await this.#parts.documents.close();
@@ -288,6 +342,7 @@ export class Service implements Overview {
     const { store, node } = this.#parts;
     const nowMs = this.#clock.nowMs();
     const shards = await Promise.all(Array.from({ length: store.shardCount }, (_, shard) => store.stats(shard, nowMs)));
+    const parked = await this.#parked.byKey();
     const byTopic: Record<string, number> = Object.create(null);
     for (const { waitingByTopic } of shards) {
       for (const [topic, count] of waitingByTopic) byTopic[topic] = (byTopic[topic] ?? 0) + count;
@@ -299,6 +354,7 @@ export class Service implements Overview {
       node,
       time: formatInstant(nowMs),
       waiting: { total: sum(Object.values(byTopic)), byTopic },
+      parked: { total: parked.total, byDependency: parked.byKey },
       dueNow: sum(shards.map((shard) => shard.dueNow)),
       claimed: sum(shards.map((shard) => shard.claimed)),
       dead: sum(shards.map((shard) => shard.dead)),

@@ -42,6 +42,8 @@ const app = createApp({
   intake: service.intake,
   dead: service.dead,
   overview: service,
+  policies: service.policies,
+  groups: { prepare: async (group) => ({ group, retryTopic: group, ingestTopic: "" }) },
   log: silentLog,
   timers: systemTimers,
 });

@@ -4,10 +4,12 @@ import { type FastifyInstance, type FastifyRequest, fastify } from "fastify";
 import type { DeadUseCases } from "../dead/dead.port.ts";
 import type { Intake } from "../ingest/intake.port.ts";
 import { EscapementError } from "../message/errors.ts";
+import type { Policies } from "../policies/policies.port.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Timers } from "../runtime/timers.ts";
 import { admitRequest } from "./admit-request.ts";
 import { finishClosing } from "./closing.ts";
+import type { ConsumerGroups } from "./consumer-groups.port.ts";
 import { deadSchemas } from "./dead-schemas.ts";
 import type { HttpContext } from "./http-context.ts";
 import { defaultHttpLimits, type HttpLimits } from "./http-limits.ts";
@@ -23,6 +25,7 @@ import { requestSchemas } from "./request-schemas.ts";
 import { retrySchemas } from "./retry-schemas.ts";
 import { RouteTable } from "./route-table.ts";
 import { batchRoutes } from "./routes/batch.ts";
+import { consumerGroupRoutes } from "./routes/consumer-groups.ts";
 import { deadRoutes } from "./routes/dead.ts";
 import { messageRoutes } from "./routes/message.ts";
 import { processRoutes } from "./routes/process.ts";
@@ -42,6 +45,8 @@ export type AppOptions = {
   readonly intake: Intake;
   readonly dead: DeadUseCases;
   readonly overview: Overview;
+  readonly groups: ConsumerGroups;
+  readonly policies: Policies;
   readonly log: Log;
   readonly timers: Timers;
   readonly limits?: Partial<HttpLimits>;
@@ -50,7 +55,7 @@ export type AppOptions = {
 };
 
 export const createApp = (options: AppOptions): FastifyInstance => {
-  const { intake, dead, overview, log } = options;
+  const { intake, dead, overview, groups, policies, log } = options;
   const limits: HttpLimits = { ...defaultHttpLimits, ...options.limits };
   const patience = new Patience(options.timers, limits.receiveTimeoutMs);
   const gate = new LoadGate(limits.inFlightRequestsMax, limits.inFlightBytesMax);
@@ -112,6 +117,8 @@ export const createApp = (options: AppOptions): FastifyInstance => {
     intake,
     dead,
     overview,
+    groups,
+    policies,
     limits,
     patience,
     safeParse,
@@ -132,6 +139,7 @@ export const createApp = (options: AppOptions): FastifyInstance => {
     deadRoutes(scope, context);
     redriveRoutes(scope, context);
     retryRoutes(scope, context);
+    consumerGroupRoutes(scope, context);
     processRoutes(scope, context);
     scope.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
   });

@@ -17,6 +17,8 @@ import type {
 import type {
   BatchItemReply,
   BatchReply,
+  ConsumerGroupReply,
+  ConsumerGroupRequest,
   HealthReply,
   MessageDetails,
   MessageReply,
@@ -44,6 +46,8 @@ describe("schemas", () => {
     expectTypeOf<Static<typeof replies.ProblemSchema>>().toEqualTypeOf<Problem>();
     expectTypeOf<Static<typeof replies.BatchItemReplySchema>>().toEqualTypeOf<BatchItemReply>();
     expectTypeOf<Static<typeof replies.BatchReplySchema>>().toEqualTypeOf<BatchReply>();
+    expectTypeOf<Static<typeof requests.ConsumerGroupRequestSchema>>().toEqualTypeOf<ConsumerGroupRequest>();
+    expectTypeOf<Static<typeof replies.ConsumerGroupReplySchema>>().toEqualTypeOf<ConsumerGroupReply>();
     expectTypeOf<Static<typeof deads.DeadFilterSchema>>().toEqualTypeOf<DeadFilterInput>();
     expectTypeOf<Static<typeof deads.DeadListSchema>>().toEqualTypeOf<DeadList>();
     expectTypeOf<Static<typeof deads.DeadGroupsReplySchema>>().toEqualTypeOf<DeadGroupsReply>();
@@ -106,6 +110,7 @@ const good: Record<string, { query?: string; type?: string; payload?: string }> 
   cancelRedrive: {},
   redriveOutcomes: {},
   simulateRetries: { type: "application/json", payload: '{"preset":"default"}' },
+  prepareConsumerGroup: { type: "application/json", payload: "{}" },
   stats: {},
   live: {},
   ready: {},

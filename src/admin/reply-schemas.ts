@@ -75,6 +75,13 @@ export const MessageDetailsSchema = named(
           { description: "Why it is dead." },
         ),
       ),
+      parkedFor: Type.Optional(
+        Type.String({
+          description: "The dependency that it is parked for; deliverAt is then when it comes out at the latest.",
+          examples: ["acct:4711"],
+        }),
+      ),
+      parkedSince: Type.Optional(instant("When it was parked.")),
       key: Type.Optional(Type.String()),
       topic: Type.Optional(Type.String()),
       tag: Type.Optional(Type.String()),
@@ -146,6 +153,15 @@ export const StatsReplySchema = named(
         examples: [{ orders: 12_408 }],
       }),
     }),
+    parked: Type.Object({
+      total: count("Of those that wait: parked until their dependency is well again."),
+      byDependency: Type.Unsafe<Record<string, number>>({
+        type: "object",
+        additionalProperties: { type: "integer" },
+        description: "The same by dependency.",
+        examples: [{ "acct:4711": 8_000 }],
+      }),
+    }),
     dueNow: count("Waiting messages whose time has come."),
     claimed: count("Messages being sent."),
     dead: count("Dead messages, kept until someone decides."),
@@ -179,7 +195,20 @@ export const HealthReplySchema = named(
 );
 
 /** Added to the app under their `$id`, and listed in the reference under it. */
+export const ConsumerGroupReplySchema = named(
+  "ConsumerGroupReply",
+  Type.Object(
+    {
+      group: Type.String(),
+      retryTopic: Type.String({ description: "Where failed messages come back to the group." }),
+      ingestTopic: Type.String({ description: "Where consumers hand them over." }),
+    },
+    { description: "A consumer group that is ready for retries." },
+  ),
+);
+
 export const replySchemas = [
+  ConsumerGroupReplySchema,
   MessageReplySchema,
   MessageDetailsSchema,
   ProblemSchema,

@@ -12,11 +12,13 @@ import { type MessageId, shardOf } from "../message/id.ts";
 import type { DelayedMessage } from "../message/message.ts";
 import type { MessageState } from "../message/state.ts";
 import { epochMs, formatInstant } from "../message/time.ts";
+import { PolicyBook } from "../policies/policy-book.ts";
 import { type Log, silentLog } from "../runtime/log.ts";
 import type { Random } from "../runtime/random.ts";
 import type { BatchItemReply, HealthReply, MessageDetails, MessageReply, StatsReply } from "../wire/http.ts";
 import { problemOf } from "../wire/problem.ts";
 import { type AppOptions, createApp } from "./app.ts";
+import type { ConsumerGroups } from "./consumer-groups.port.ts";
 import type { Overview } from "./overview.port.ts";
 
 /**
@@ -163,6 +165,7 @@ export const testStats: StatsReply = {
   node: "node-1",
   time: "2027-01-15T08:00:00.000Z",
   waiting: { total: 3, byTopic: { orders: 2, "%RETRY%g": 1 } },
+  parked: { total: 1, byDependency: { "acct:7": 1 } },
   dueNow: 1,
   claimed: 0,
   dead: 2,
@@ -205,8 +208,13 @@ export type TestApp = {
 export const testApp = (options: Pick<AppOptions, "limits" | "tenantOf"> = {}): TestApp => {
   const intake = new RememberingIntake();
   const overview = new FixedOverview();
+  const groups: ConsumerGroups = {
+    prepare: async (group) => ({ group, retryTopic: `ESC_RETRY_${group}`, ingestTopic: "ESC_INGEST" }),
+  };
   const bugs: unknown[] = [];
   const log: Log = { ...silentLog, error: (fields: unknown) => void bugs.push(fields) };
+  const clock = { nowMs: () => testNowMs };
+  const policies = new PolicyBook({ documents: new MemoryDocumentStore(), clock, log });
   let drawn = 0;
   const store = new MemoryDelayStore({ shardCount: 2, clockMs: () => testNowMs });
   const dead = new DeadRoom({
@@ -218,7 +226,7 @@ export const testApp = (options: Pick<AppOptions, "limits" | "tenantOf"> = {}): 
     discarded: () => {},
     wake: () => {},
   });
-  const app = createApp({ intake, dead, overview, log, timers: systemTimers, ...options });
+  const app = createApp({ intake, dead, overview, groups, policies, log, timers: systemTimers, ...options });
   return { app, intake, overview, store, bugs };
 };
 

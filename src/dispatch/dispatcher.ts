@@ -19,6 +19,7 @@ import type { Timers } from "../runtime/timers.ts";
 import type { DispatchMetrics } from "./dispatch-metrics.ts";
 import { Lane } from "./lane.ts";
 import { outcome, refusedBeforeSend } from "./outcome.ts";
+import type { SendPolicies } from "./send-policies.port.ts";
 import { type SettleEntry, Settler } from "./settler.ts";
 import type { SendResult, Sink } from "./sink.port.ts";
 import { type Outgoing, TopicSender } from "./topic-sender.ts";
@@ -35,6 +36,7 @@ import { type Outgoing, TopicSender } from "./topic-sender.ts";
 export type DispatcherOptions = {
   readonly store: DelayStore;
   readonly sink: Sink;
+  readonly policies: SendPolicies;
   readonly near: NearWindow;
   readonly leases: Leases;
   readonly clock: CheckedClock;
@@ -313,7 +315,7 @@ export class Dispatcher implements ShardWorker {
     const item: Outgoing = { message, handle, lane: laneNumber, shard, epoch: owned.epoch };
     this.#lane(laneNumber).claimed(message.body.length);
     this.#outBytes += message.body.length;
-    const refused = refusedBeforeSend(message);
+    const refused = refusedBeforeSend(message, this.#options.policies);
     if (refused !== undefined) this.#settle(item, refused);
     else if (owned.drained !== undefined) this.#settle(item, { kind: "give_back", id: message.id });
     else this.#sender(message.topic).add(item);
@@ -343,7 +345,7 @@ export class Dispatcher implements ShardWorker {
   }
 
   #results(items: readonly Outgoing[], results: readonly SendResult[]): void {
-    const { clock, random, metrics, log } = this.#options;
+    const { clock, random, policies, metrics, log } = this.#options;
     const nowMs = clock.nowMs();
     items.forEach((item, i) => {
       const result = results[i]!;
@@ -370,7 +372,7 @@ export class Dispatcher implements ShardWorker {
           }
         }
       }
-      const decided = outcome(item.message, result, nowMs, random);
+      const decided = outcome(item.message, result, nowMs, random, policies);
       if (decided.kind === "bury") {
         metrics.ended("dead", 1);
         log.warn(

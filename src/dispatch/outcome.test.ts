@@ -3,7 +3,9 @@ import type { Outcome } from "../delay/delay-store.port.ts";
 import { timeOrderedId } from "../message/id.ts";
 import type { DelayedMessage, RetryOptions } from "../message/message.ts";
 import { durationMs, epochMs } from "../message/time.ts";
-import { outcome, refusedBeforeSend } from "./outcome.ts";
+import { parsePolicy } from "../retry/parse-policy.ts";
+import * as outcomes from "./outcome.ts";
+import type { SendPolicies } from "./send-policies.port.ts";
 import type { FailureClass, SendResult } from "./sink.port.ts";
 
 const nowMs = epochMs(1_750_000_000_000);
@@ -26,6 +28,11 @@ const failed = (failureClass: FailureClass): SendResult => ({
   failure: { class: failureClass, code: "some_code", detail: "why" },
 });
 const { id } = message(1);
+
+const nothingBound: SendPolicies = { policyFor: () => undefined };
+const outcome = (about: DelayedMessage, result: SendResult, at: typeof nowMs, random: ReturnType<typeof chance>) =>
+  outcomes.outcome(about, result, at, random, nothingBound);
+const refusedBeforeSend = (about: DelayedMessage) => outcomes.refusedBeforeSend(about, nothingBound);
 
 const dueAfter = (decided: Outcome): number => (decided.kind === "retry" ? decided.dueMs - nowMs : Number.NaN);
 const wish = { maxAttempts: 80, initialMs: durationMs(100), maxMs: durationMs(30 * 60_000), multiplier: 2 };
@@ -98,5 +105,64 @@ describe("what becomes of a message", () => {
         detail: "taken for sending 3 times without an outcome, 3 attempts allowed",
       },
     });
+  });
+});
+
+describe("a policy bound to the topic", () => {
+  const bound = (input: object): SendPolicies => {
+    const policy = parsePolicy(input);
+    return { policyFor: (topic, tag) => (topic === "orders" && tag === undefined ? policy : undefined) };
+  };
+  const decided = (input: object, about: DelayedMessage, result = failed("transient"), draw = 0) =>
+    outcomes.outcome(about, result, nowMs, chance(draw), bound(input));
+  const fixed = { backoff: { kind: "fixed", delay: "7s", jitter: "none" } };
+
+  it("decides with its backoff, its attempts and its rules", () => {
+    expect(dueAfter(decided(fixed, message(5)))).toBe(7_000);
+    const three = { ...fixed, limits: { maxAttempts: 3 } };
+    expect(decided(three, message(2)).kind).toBe("retry");
+    expect(decided(three, message(3))).toMatchObject({ kind: "bury", reason: { code: "attempts_exhausted" } });
+    expect(outcomes.refusedBeforeSend(message(4), bound(three))).toMatchObject({ kind: "bury" });
+    expect(outcomes.refusedBeforeSend(message(4), bound(fixed))).toBeUndefined();
+    const ruled = { ...fixed, rules: [{ when: { code: "some_code", fromAttempt: 2 }, action: "dead" }] };
+    expect(decided(ruled, message(1)).kind).toBe("retry");
+    expect(decided(ruled, message(2))).toMatchObject({
+      kind: "bury",
+      reason: { code: "rule", detail: "rule 1 (some_code, from attempt 2): dead: some_code: why" },
+    });
+    const deadline = { ...fixed, limits: { deadline: nowMs + 6_999 } };
+    expect(decided(deadline, message(1))).toMatchObject({ kind: "bury", reason: { code: "deadline_passed" } });
+  });
+
+  it("gives way to what the message itself wishes, and does not reach other topics and tags", () => {
+    expect(dueAfter(decided(fixed, message(1, wish)))).toBe(50);
+    expect(dueAfter(decided(fixed, { ...message(1), topic: "refunds" }))).toBe(500);
+    expect(dueAfter(decided(fixed, { ...message(1), tag: "paid" }))).toBe(500);
+    expect(outcomes.refusedBeforeSend(message(81), bound({ limits: { maxAttempts: 200 } }))).toBeUndefined();
+  });
+
+  it("never ends a send by age or by crashes, and never parks or verifies one: it is tried again", () => {
+    const late = { ...message(9), acceptedAtMs: epochMs(nowMs - 40 * 86_400_000) };
+    expect(decided({ ...fixed, limits: { maxAge: "1s", maxCrashes: 1 } }, late).kind).toBe("retry");
+    for (const rule of [{ action: "park", key: "k" }, { action: "verify" }]) {
+      const input = { ...fixed, rules: [{ when: { class: "unknown" }, ...rule }] };
+      expect(dueAfter(decided(input, message(3), failed("unknown")))).toBe(7_000);
+      // Its last attempt is its last all the same.
+      const limited = { ...input, limits: { maxAttempts: 3 } };
+      expect(decided(limited, message(3), failed("unknown"))).toMatchObject({ reason: { code: "attempts_exhausted" } });
+    }
+    expect(decided({ ...fixed, dead: { topic: "elsewhere" } }, message(1), failed("permanent"))).toEqual({
+      kind: "bury",
+      id,
+      reason: { code: "some_code", detail: "why" },
+    });
+  });
+
+  it("makes decorrelated waits grow although no wait before is known", () => {
+    const input = { backoff: { kind: "decorrelated", base: "1s", factor: 4, cap: "1m" } };
+    const waits = [1, 2, 3, 20].map((attempt) =>
+      dueAfter(decided(input, message(attempt), failed("transient"), almostOne)),
+    );
+    expect(waits).toEqual([1_000, 2_000, 4_000, 60_000]);
   });
 });

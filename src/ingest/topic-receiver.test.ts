@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { placeInBay } from "../message/bay.ts";
 import { EscapementError } from "../message/errors.ts";
 import { epochMs } from "../message/time.ts";
 import { silentLog } from "../runtime/log.ts";
@@ -40,6 +41,7 @@ const start = (batches: IncomingMessage[][]) => {
       seen.stored.push(name);
       return { outcome: "scheduled", state: "scheduled", deliverAtMs: message.deliverAtMs, attempt: 0 };
     },
+    parking: { placeFor: async (_key, nowMs) => placeInBay(7, nowMs) },
     clock: { nowMs: () => epochMs(1_000), monotonicMs: () => world.monotonicMs },
     random: { float: () => 0.5, bytes: (target) => target.fill(7) },
     log: silentLog,

@@ -53,6 +53,16 @@ export class JsonReader {
     return fallback;
   }
 
+  /** For people: any language, with spaces, without control characters. */
+  sentence(value: unknown, path: string, lengthMax: number): string | undefined {
+    if (value === undefined) return undefined;
+    if (typeof value !== "string") this.refuse(path, `must be a text, not ${kindOf(value)}`);
+    else if (value.length > lengthMax) this.refuse(path, `is longer than ${lengthMax} characters`);
+    else if (!/^[^\p{Cc}\p{Cs}]+$/u.test(value)) this.refuse(path, "is empty or holds control characters");
+    else return value;
+    return undefined;
+  }
+
   whole(value: unknown, path: string, min: number, max: number, fallback: number): number {
     if (value === undefined) return fallback;
     if (Number.isInteger(value) && (value as number) >= min && (value as number) <= max) return value as number;

@@ -25,6 +25,8 @@ export type Failpoint =
   | "taking"
   /** Drained, and not released. */
   | "handing-over"
+  /** A consumer has handed a failed message over, and not acknowledged the one it received. */
+  | "handed-over"
   /** A redrive has written down which messages it will bring back, and has brought back none of them. */
   | "redrive-intended"
   /** It has brought them back, and not written that down. */

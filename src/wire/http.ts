@@ -83,6 +83,9 @@ export type MessageDetails = {
   attempt: number;
   endedAt?: string;
   reason?: { code: string; detail: string };
+  /** The dependency that it is parked for; `deliverAt` is then when it comes out at the latest. */
+  parkedFor?: string;
+  parkedSince?: string;
 
   key?: string;
   topic?: string;
@@ -123,6 +126,8 @@ export type StatsReply = {
   node: string;
   time: string;
   waiting: { total: number; byTopic: Record<string, number> };
+  /** Of those that wait: parked until their dependency is well again. */
+  parked: { total: number; byDependency: Record<string, number> };
   dueNow: number;
   claimed: number;
   dead: number;
@@ -276,8 +281,87 @@ export type SimulateRetriesReply = {
   besides: string[];
 };
 
+/** Body of `PUT /v1/retry-policies/{name}`. */
+export type PutPolicyRequest = {
+  policy: RetryPolicyInput;
+  /** The version that you have seen; 0 when there must be none. Left out: whatever there is. */
+  ifVersion?: number;
+  /** Who changes it, as they say themselves, and why; kept with the version. */
+  by?: string;
+  why?: string;
+};
+
+export type PolicyReply = {
+  name: string;
+  version: number;
+  /** Null in the version that deleted it. */
+  policy: RetryPolicyInput | null;
+  /** The newest version. */
+  latest: number;
+  /** It comes with the program and cannot be changed; its version is 0. */
+  preset: boolean;
+  /** There is none of that name any more; its versions stay readable for messages in flight. */
+  deleted: boolean;
+  at?: string;
+  by?: string;
+  why?: string;
+};
+
+/** `changed` is false when it was already so: then there is no new version. */
+export type PutPolicyReply = PolicyReply & { changed: boolean };
+
+export type DeletePolicyReply = { name: string; version: number; bindingsRemoved: RetryBinding[] };
+
+export type PolicySummary = {
+  name: string;
+  version: number;
+  preset: boolean;
+  /** In how many places it is bound. */
+  bindings: number;
+  /** Where it sends the dead. */
+  deadTopic?: string;
+  /** Of presets: what they are. */
+  summary?: string;
+};
+
+export type PolicyListReply = { policies: PolicySummary[] };
+
+/** Newest first. */
+export type PolicyVersionsReply = {
+  name: string;
+  versions: { version: number; deleted: boolean; at: string; by?: string; why?: string }[];
+  /** Older ones follow: ask again with `before` the last version of these. */
+  more: boolean;
+};
+
+/** Whose messages a policy is for; all that are given must fit. None: for all. */
+export type RetryBindingPlace = {
+  topic?: string;
+  group?: string;
+  tag?: string;
+};
+
+export type RetryBinding = RetryBindingPlace & { policy: string };
+
+/** The most special first: the first that fits a message holds. */
+export type RetryBindingsReply = { bindings: RetryBinding[] };
+
 export type HealthReply = {
   status: "ok" | "degraded" | "stopping";
   /** Why not ok, as sentences. */
   problems: { code: string; detail: string }[];
+};
+
+/** Asks for a consumer group that retries by us to be made ready. */
+export type ConsumerGroupRequest = {
+  /** One message of a message group at a time. Default false. */
+  ordered?: boolean;
+};
+
+export type ConsumerGroupReply = {
+  group: string;
+  /** Where failed messages come back to it. */
+  retryTopic: string;
+  /** Where it hands them over. */
+  ingestTopic: string;
 };

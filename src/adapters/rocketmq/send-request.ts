@@ -54,8 +54,13 @@ export const writeProperty = (writer: ProtobufWriter, name: string, value: strin
   writer.end(entry);
 };
 
-export const createSendEncoder = (options: { bornHost: string; nextId: (nowMs: number) => string }): SendEncoder => {
-  const { bornHost, nextId } = options;
+export const createSendEncoder = (options: {
+  bornHost: string;
+  nextId: (nowMs: number) => string;
+  /** False: without our own properties, for what is on its way into the delay server and not out of it. */
+  stamped?: boolean;
+}): SendEncoder => {
+  const { bornHost, nextId, stamped = true } = options;
   const writer = createProtobufWriter(65_536);
 
   const writeMessage = (topic: string, message: DelayedMessage, messageId: string, bornAtMs: number): void => {
@@ -65,10 +70,12 @@ export const createSendEncoder = (options: { bornHost: string; nextId: (nowMs: n
     writer.text(2, topic);
     writer.end(resource);
     for (const [name, value] of message.properties) writeProperty(writer, name, value);
-    // After the user's, because the last entry of a map wins.
-    writeProperty(writer, property.id, message.id);
-    writeProperty(writer, property.attempt, String(message.attempt));
-    writeProperty(writer, property.deliverAt, String(message.deliverAtMs));
+    if (stamped) {
+      // After the user's, because the last entry of a map wins.
+      writeProperty(writer, property.id, message.id);
+      writeProperty(writer, property.attempt, String(message.attempt));
+      writeProperty(writer, property.deliverAt, String(message.deliverAtMs));
+    }
     const system = writer.begin(3);
     if (tag !== undefined) writer.text(1, tag);
     for (const key of message.keys) writer.text(2, key);
