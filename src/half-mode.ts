@@ -1,10 +1,10 @@
-import { ensureIngest } from "./adapters/rocketmq/ensure-ingest.ts";
-import { createRemotingAdmin } from "./adapters/rocketmq/remoting-admin.ts";
+import { createRemotingAdmin, type RemotingAdmin } from "./adapters/rocketmq/remoting-admin.ts";
 import { createRocketmqSource } from "./adapters/rocketmq/rocketmq-source.ts";
 import type { SessionOptions } from "./adapters/rocketmq/session.ts";
 import { createTransactionalProducer } from "./adapters/rocketmq/transactional-producer.ts";
 import { Loop } from "./runtime/loop.ts";
 import type { Random } from "./runtime/random.ts";
+import { sleep } from "./runtime/timers.ts";
 import { Backstop, type Rebuild } from "./tx/half/backstop.ts";
 import type { BarrierStore } from "./tx/half/barrier.port.ts";
 import type { HalfBroker } from "./tx/half/half-broker.port.ts";
@@ -46,6 +46,8 @@ export type HalfMode<Tx> = {
 const keepBodyBytesMaxDefault = 65_536;
 /** The watch has seen what was visible this long ago. */
 const caughtUpWithinMs = 30_000;
+/** A poll has reached the broker by then, also if it goes on for longer. */
+const firstPollMs = 1_500;
 
 export const startHalfMode = async <Tx>(options: HalfModeOptions<Tx>): Promise<HalfMode<Tx>> => {
   const { barrier, ingestTopic, watchGroup, rebuild, clock, timers, log, random } = options;
@@ -55,9 +57,8 @@ export const startHalfMode = async <Tx>(options: HalfModeOptions<Tx>): Promise<H
   const session = sessionOf(options);
   for (const broker of options.admin ?? []) {
     const admin = createRemotingAdmin({ broker, timers });
-    for (const topic of topics) {
-      await ensureIngest({ ...session, admin, topic, group: watchGroup, type: "TRANSACTION" });
-    }
+    for (const name of topics) await admin.createTopic({ name, type: "TRANSACTION", ...(await queuesOf(admin, name)) });
+    await admin.createGroup({ name: watchGroup });
   }
 
   const producer = createTransactionalProducer({
@@ -105,6 +106,8 @@ export const startHalfMode = async <Tx>(options: HalfModeOptions<Tx>): Promise<H
           throw new Error(`the proxy does not take us as a producer of ${topic}: ${producer.trouble(topic)}`);
         }
       }
+      // A group that is new on a topic begins at its end: what is sent before its first poll would not be seen.
+      await Promise.all(watched.map(({ watch }) => Promise.race([watch.firstPoll, sleep(timers, firstPollMs)])));
     },
     async stop() {
       await Promise.all([sweeper.stop(), ...watched.map(({ loop }) => loop.stop())]);
@@ -113,6 +116,12 @@ export const startHalfMode = async <Tx>(options: HalfModeOptions<Tx>): Promise<H
       await Promise.all(watched.map(({ source }) => source.close()));
     },
   };
+};
+
+/** An existing topic keeps what it has. */
+const queuesOf = async (admin: RemotingAdmin, name: string): Promise<{ readonly queues?: number }> => {
+  const topic = await admin.topic(name);
+  return topic === undefined ? {} : { queues: topic.queues };
 };
 
 const sessionOf = ({ endpoint, local, credentials, tls, log, clock, timers }: SessionOptions): SessionOptions => ({
