@@ -143,7 +143,7 @@ describe("the reference", () => {
       const { query = "", type, payload } = good[operation.operationId]!;
       const reply = await t.app.inject({
         method: method.toUpperCase() as "GET",
-        url: path.replace("{id}", idFor(path)) + query,
+        url: path.replace("{id}", idFor(path)).replace("{group}", "billing") + query,
         ...(payload === undefined ? {} : { payload, headers: { "content-type": type! } }),
       });
       expect(reply.statusCode, operation.operationId).toBeLessThan(300);
