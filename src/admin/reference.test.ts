@@ -111,6 +111,13 @@ const good: Record<string, { query?: string; type?: string; payload?: string }> 
   redriveOutcomes: {},
   simulateRetries: { type: "application/json", payload: '{"preset":"default"}' },
   prepareConsumerGroup: { type: "application/json", payload: "{}" },
+  listDependencies: {},
+  showDependency: {},
+  forceDependency: { type: "application/json", payload: '{"state":"open","for":"10m","reason":"maintenance"}' },
+  syncConsumer: {
+    type: "application/json",
+    payload: '{"worker":"w","group":"g","topics":["orders"],"dependencies":[{"key":"k","succeeded":1,"failed":0}]}',
+  },
   stats: {},
   live: {},
   ready: {},
@@ -143,7 +150,7 @@ describe("the reference", () => {
       const { query = "", type, payload } = good[operation.operationId]!;
       const reply = await t.app.inject({
         method: method.toUpperCase() as "GET",
-        url: path.replace("{id}", idFor(path)).replace("{group}", "billing") + query,
+        url: path.replace("{id}", idFor(path)).replace("{key}", "k").replace("{group}", "billing") + query,
         ...(payload === undefined ? {} : { payload, headers: { "content-type": type! } }),
       });
       expect(reply.statusCode, operation.operationId).toBeLessThan(300);

@@ -100,7 +100,9 @@ describe("help", () => {
     expect(code).toBe(0);
     const commands = [...out.matchAll(/^ {2}([a-z]+) (?:\[| {2})/gm)].map(([, name]) => name!);
     expect(commands).toEqual(
-      "serve schedule get cancel reschedule stats dead redrives topics groups health retry broker help".split(" "),
+      "serve schedule get cancel reschedule stats dead redrives topics groups health retry dependencies broker help".split(
+        " ",
+      ),
     );
     for (const name of [
       "serve",
