@@ -161,10 +161,10 @@ describe("the releaser", () => {
     const { board } = fleet.nodes[0]!;
     const sync = () => void board.sync("w0", [report("large", { succeeded: 1 }), report("small", { succeeded: 1 })]);
     await fleet.pass(1, sync);
-    await fleet.park("large", 6_000);
+    await fleet.park("large", 4_000);
     await fleet.park("small", 10);
-    expect(await fleet.nodes[0]!.parked.byKey()).toEqual({ total: 6_010, byKey: { large: 6_000, small: 10 } });
-    await fleet.pass(12, sync);
+    expect(await fleet.nodes[0]!.parked.byKey()).toEqual({ total: 4_010, byKey: { large: 4_000, small: 10 } });
+    await fleet.pass(8, sync);
     expect(await fleet.nodes[0]!.parked.of("small")).toBe(0);
     expect(await fleet.nodes[0]!.parked.of("large")).toBeGreaterThan(500);
   });

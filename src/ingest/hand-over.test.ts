@@ -159,7 +159,7 @@ describe("what a consumer hands over", () => {
 
   it("with properties that leave little room keeps what counts of the envelope and drops its history", async () => {
     const { waiting } = await receive([
-      incoming({ ESC_RETRY: carried(), ESC_PARK: "acct:1", big: "x".repeat(15_850) }),
+      incoming({ ESC_RETRY: carried(), ESC_PARK: "acct:1", big: "x".repeat(16_050) }),
     ]);
     expect(envelopeOf(waiting[0]!.properties)).toMatchObject({ attempt: 2, hop: 3, history: [] });
   });
