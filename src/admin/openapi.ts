@@ -23,7 +23,7 @@ export const openapi: FastifyDynamicSwaggerOptions = {
     },
     tags: [
       { name: "messages", description: "Schedule, look up, change and cancel." },
-      { name: "retries", description: "Ask what a retry policy would do." },
+      { name: "retries", description: "Retry policies: store, bind, and ask what they would do." },
       { name: "operation", description: "What the process is doing." },
     ],
   },

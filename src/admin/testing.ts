@@ -208,6 +208,7 @@ export class FixedOverview implements Overview {
 
 export type TestApp = {
   readonly app: FastifyInstance;
+  readonly policies: PolicyBook;
   readonly intake: RememberingIntake;
   readonly overview: FixedOverview;
   /** Errors that were logged as bugs. */
@@ -225,6 +226,7 @@ export const testApp = (options: Pick<AppOptions, "limits" | "tenantOf"> = {}): 
     app: createApp({ intake, overview, policies, log, timers: systemTimers, ...options }),
     intake,
     overview,
+    policies,
     bugs,
   };
 };
