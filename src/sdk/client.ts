@@ -12,6 +12,7 @@ import {
   toScheduleRequest,
   toStoredMessage,
 } from "./message-input.ts";
+import { PolicyCalls } from "./policies.ts";
 import { defaultRetryPolicy, type RetryPolicy } from "./retry.ts";
 import { type BatchOptions, type BatchResult, runBatch } from "./schedule-batch.ts";
 import { type FetchLike, Transport } from "./transport.ts";
@@ -239,6 +240,11 @@ export class EscapementClient {
       effect: "none",
       attempts: 1,
     });
+  }
+
+  /** Stored retry policies and their bindings. */
+  get policies(): PolicyCalls {
+    return new PolicyCalls(this.#transport);
   }
 
   /** The server's address, as it is used. */
