@@ -104,7 +104,7 @@ export const viewReplayed = (messages: readonly ReplayedMessage[], style: Style)
       printable(message),
       code === undefined ? outcome : `${outcome} (${code})`,
       calls,
-      duration(afterMs),
+      afterMs === 0 ? "at once" : duration(afterMs),
     ]),
   ]);
 
