@@ -7,7 +7,7 @@ import type { Intake } from "../ingest/intake.port.ts";
 import { EscapementError } from "../message/errors.ts";
 import type { Policies } from "../policies/policies.port.ts";
 import type { Log } from "../runtime/log.ts";
-import type { Timers } from "../runtime/timers.ts";
+import { sleep, type Timers } from "../runtime/timers.ts";
 import { admitRequest } from "./admit-request.ts";
 import { finishClosing } from "./closing.ts";
 import type { ConsumerGroups } from "./consumer-groups.port.ts";
@@ -20,6 +20,7 @@ import { LoadGate } from "./load-gate.ts";
 import { openapi } from "./openapi.ts";
 import type { Overview } from "./overview.port.ts";
 import { Patience } from "./patience.ts";
+import { policySchemas } from "./policy-schemas.ts";
 import { answerBrokenRequest, createErrorHandler, errorOf, replyWithProblem } from "./problem-reply.ts";
 import { readBody } from "./read-body.ts";
 import { replySchemas } from "./reply-schemas.ts";
@@ -35,6 +36,9 @@ import { messageRoutes } from "./routes/message.ts";
 import { processRoutes } from "./routes/process.ts";
 import { redriveRoutes } from "./routes/redrives.ts";
 import { retryRoutes } from "./routes/retry.ts";
+import { retryBindingRoutes } from "./routes/retry-bindings.ts";
+import { retryPolicyRoutes } from "./routes/retry-policies.ts";
+import { retryReplayRoutes } from "./routes/retry-replay.ts";
 import { scheduleRoutes } from "./routes/schedule.ts";
 
 /**
@@ -128,6 +132,7 @@ export const createApp = (options: AppOptions): FastifyInstance => {
     limits,
     patience,
     safeParse,
+    breathe: () => sleep(options.timers, 0),
     tenantOf: options.tenantOf ?? (() => "default"),
     admitRequest: admitRequest(gate),
     errorOf: (error) => {
@@ -136,8 +141,8 @@ export const createApp = (options: AppOptions): FastifyInstance => {
       return known;
     },
   };
-  const schemas = [...requestSchemas, ...replySchemas, ...retrySchemas, ...deadSchemas, ...dependencySchemas];
-  for (const schema of schemas) app.addSchema(schema);
+  const schemas = [requestSchemas, replySchemas, retrySchemas, policySchemas, deadSchemas, dependencySchemas];
+  for (const schema of schemas.flat()) app.addSchema(schema);
   app.register(swagger, openapi);
   app.register(swaggerUi, { routePrefix: "/docs", staticCSP: true });
   app.register(async (scope) => {
@@ -152,8 +157,15 @@ export const createApp = (options: AppOptions): FastifyInstance => {
     processRoutes(scope, context);
     scope.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
   });
-  // In a scope of its own: only here is application/x-ndjson a type that is read.
+  app.register(async (scope) => {
+    // Written by schema, a policy would get the defaults that nobody wrote.
+    scope.setSerializerCompiler(() => JSON.stringify);
+    retryPolicyRoutes(scope, context);
+    retryBindingRoutes(scope, context);
+  });
+  // In scopes of their own: only here is application/x-ndjson a type that is read.
   app.register(async (scope) => batchRoutes(scope, context));
+  app.register(async (scope) => retryReplayRoutes(scope, context));
   return app;
 };
 

@@ -21,6 +21,8 @@ export type HttpContext = {
   readonly limits: HttpLimits;
   readonly patience: Patience;
   readonly safeParse: SafeParse;
+  /** For work of more than some milliseconds: lets everything else have its turn. */
+  readonly breathe: () => Promise<void>;
   /** From the credential. */
   readonly tenantOf: (request: FastifyRequest) => string;
   /** Looks at a request's headers before its body is read; every route with a body has it as `onRequest`. */

@@ -201,6 +201,7 @@ export class FixedOverview implements Overview {
 
 export type TestApp = {
   readonly app: FastifyInstance;
+  readonly policies: PolicyBook;
   readonly intake: RememberingIntake;
   readonly overview: FixedOverview;
   /** What the dead lie in: the real room on a store in memory. */
@@ -237,7 +238,7 @@ export const testApp = (options: Pick<AppOptions, "limits" | "tenantOf"> = {}): 
   const dependencies = new DependencyDesk({ board, parked, policies, clock: readClock });
   const rooms = { intake, dead, overview, groups, policies, dependencies };
   const app = createApp({ ...rooms, log, timers: systemTimers, ...options });
-  return { app, intake, overview, store, bugs };
+  return { app, intake, overview, policies, store, bugs };
 };
 
 /** A dead message in the store of a test. */

@@ -14,6 +14,7 @@ import {
   toScheduleRequest,
   toStoredMessage,
 } from "./message-input.ts";
+import { PolicyCalls } from "./policies.ts";
 import { defaultRetryPolicy, type RetryPolicy } from "./retry.ts";
 import { type BatchOptions, type BatchResult, runBatch } from "./schedule-batch.ts";
 import { type FetchLike, Transport } from "./transport.ts";
@@ -275,6 +276,11 @@ export class EscapementClient {
   ): Promise<DependencyDetails> {
     const path = `/v1/dependencies/${encodeURIComponent(key)}/force`;
     return this.#call({ method: "POST", path, body: JSON.stringify(request), repeatable: true, ...pick(options) });
+  }
+
+  /** Stored retry policies and their bindings. */
+  get policies(): PolicyCalls {
+    return new PolicyCalls(this.#transport);
   }
 
   /** The server's address, as it is used. */
