@@ -7,6 +7,7 @@ import { addDependencies } from "./commands/dependencies.ts";
 import { addGet } from "./commands/get.ts";
 import { addGroups } from "./commands/groups.ts";
 import { addHealth } from "./commands/health.ts";
+import { addOutbox, addRelay } from "./commands/outbox.ts";
 import { addRedrives } from "./commands/redrives.ts";
 import { addReschedule } from "./commands/reschedule.ts";
 import { addRetry } from "./commands/retry.ts";
@@ -83,6 +84,8 @@ const buildProgram = (output: Output): Command => {
   addRetry(program, output);
   addDependencies(program, output);
   addBroker(program);
+  addOutbox(program, output);
+  addRelay(program);
   return program;
 };
 
