@@ -32,15 +32,8 @@ const start = async (config: Config, surroundings: Surroundings): Promise<() => 
   const { groups } = parts;
   const service = new Service(parts);
   await service.start();
-  const app = createApp({
-    intake: service.intake,
-    overview: service,
-    groups,
-    policies: service.policies,
-    dependencies: service.dependencies,
-    log,
-    timers,
-  });
+  const { intake, dead, policies, dependencies } = service;
+  const app = createApp({ intake, dead, overview: service, groups, policies, dependencies, log, timers });
   // Requests under way are answered; new ones are refused from now on.
   const stop = (): Promise<void> => service.stop(app.close());
   try {

@@ -40,6 +40,7 @@ const service = await embeddedService(
 );
 const app = createApp({
   intake: service.intake,
+  dead: service.dead,
   overview: service,
   policies: service.policies,
   groups: { prepare: async (group) => ({ group, retryTopic: group, ingestTopic: "" }) },

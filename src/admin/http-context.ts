@@ -1,4 +1,5 @@
 import type { FastifyRequest, onRequestHookHandler } from "fastify";
+import type { DeadUseCases } from "../dead/dead.port.ts";
 import type { Dependencies } from "../dependencies/dependencies.port.ts";
 import type { Intake } from "../ingest/intake.port.ts";
 import type { EscapementError } from "../message/errors.ts";
@@ -12,6 +13,7 @@ import type { Patience } from "./patience.ts";
 /** What the route files are given. */
 export type HttpContext = {
   readonly intake: Intake;
+  readonly dead: DeadUseCases;
   readonly overview: Overview;
   readonly groups: ConsumerGroups;
   readonly dependencies: Dependencies;
@@ -19,6 +21,8 @@ export type HttpContext = {
   readonly limits: HttpLimits;
   readonly patience: Patience;
   readonly safeParse: SafeParse;
+  /** For work of more than some milliseconds: lets everything else have its turn. */
+  readonly breathe: () => Promise<void>;
   /** From the credential. */
   readonly tenantOf: (request: FastifyRequest) => string;
   /** Looks at a request's headers before its body is read; every route with a body has it as `onRequest`. */
