@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { durationMs, hour } from "../message/time.ts";
 import { silentLog } from "../runtime/log.ts";
 import { DeadKeeping } from "./keeping.ts";
-import { DeadWorld, seededRandom } from "./testing.ts";
+import { DeadWorld, seededRandom } from "./testing/dead-world.ts";
 
 describe("how long the dead are kept", () => {
   it("as long as their policy says and no less, counted and in the audit; without one until somebody decides", async () => {

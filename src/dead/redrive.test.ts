@@ -3,7 +3,7 @@ import { type MessageId, shardOf } from "../message/id.ts";
 import { epochMs } from "../message/time.ts";
 import { decodeEnvelope } from "../retry/envelope-codec.ts";
 import { armFailpoints } from "../runtime/failpoint.ts";
-import { Crash, DeadWorld, t0 } from "./testing.ts";
+import { Crash, DeadWorld, t0 } from "./testing/dead-world.ts";
 
 // Promises about bringing back the dead: exactly the chosen ones, each once, and never against a closed door.
 

@@ -1,18 +1,18 @@
-import { MemoryDelayStore } from "../adapters/memory/memory-delay-store.ts";
-import { MemoryDocumentStore } from "../adapters/memory/memory-document-store.ts";
-import type { StoredMessage } from "../delay/delay-store.port.ts";
-import { type MessageId, shardOf, timeOrderedId } from "../message/id.ts";
-import type { DelayedMessage } from "../message/message.ts";
-import { durationMs, epochMs } from "../message/time.ts";
-import type { RetryEnvelope } from "../retry/envelope.ts";
-import { encodeEnvelope } from "../retry/envelope-codec.ts";
-import type { Clock } from "../runtime/clock.ts";
-import { silentLog } from "../runtime/log.ts";
-import type { Random } from "../runtime/random.ts";
-import type { RedriveReply } from "../wire/dead.ts";
-import { DeadRoom } from "./dead-room.ts";
-import { RedriveLoop } from "./redrive-loop.ts";
-import { RedriveReports } from "./redrive-reports.ts";
+import { MemoryDelayStore } from "../../adapters/memory/memory-delay-store.ts";
+import { MemoryDocumentStore } from "../../adapters/memory/memory-document-store.ts";
+import type { StoredMessage } from "../../delay/delay-store.port.ts";
+import { type MessageId, shardOf, timeOrderedId } from "../../message/id.ts";
+import type { DelayedMessage } from "../../message/message.ts";
+import { durationMs, epochMs } from "../../message/time.ts";
+import type { RetryEnvelope } from "../../retry/envelope.ts";
+import { encodeEnvelope } from "../../retry/envelope-codec.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import { silentLog } from "../../runtime/log.ts";
+import type { Random } from "../../runtime/random.ts";
+import type { RedriveReply } from "../../wire/dead.ts";
+import { DeadRoom } from "../dead-room.ts";
+import { RedriveLoop } from "../redrive-loop.ts";
+import { RedriveReports } from "../redrive-reports.ts";
 
 /**
  * A world for tests of this room: the memory store, documents, a clock that is moved by hand, processes that may stop
