@@ -30,6 +30,8 @@ export class DeadWorld {
   /** Every send, in order: what, when, and from which topic's point of view. */
   readonly sent: { readonly id: MessageId; readonly atMs: number; readonly message: DelayedMessage }[] = [];
   discarded = 0;
+  /** How far the clock is moved at once. */
+  stepMs = 100;
   /** What becomes of a send. Default: delivered. */
   outcomeOf: (message: DelayedMessage) => "delivered" | "dead" = () => "delivered";
   #made = 0;
@@ -127,7 +129,7 @@ export class DeadWorld {
   }
 
   /** Lets time pass, everything running; ends early when `isEnough`. A process that throws is told and goes on. */
-  async pass(ms: number, isEnough: () => Promise<boolean> | boolean = () => false, stepMs = 50): Promise<void> {
+  async pass(ms: number, isEnough: () => Promise<boolean> | boolean = () => false): Promise<void> {
     const untilMs = this.nowMs + ms;
     while (this.nowMs < untilMs) {
       for (const [node, process] of this.processes) {
@@ -142,7 +144,7 @@ export class DeadWorld {
       }
       await this.dispatch();
       if (await isEnough()) return;
-      this.nowMs += stepMs;
+      this.nowMs += this.stepMs;
     }
   }
 
