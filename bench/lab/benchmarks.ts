@@ -18,6 +18,7 @@ export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benc
   ingest: () => import("../ingest.bench.ts"),
   http: () => import("../http.bench.ts"),
   memory: () => import("../memory.bench.ts"),
+  parked: () => import("../parked.bench.ts"),
   takeover: () => import("../takeover.bench.ts"),
   "event-loop": () => import("../event-loop.bench.ts"),
   bullmq: () => import("../bullmq.bench.ts"),
@@ -25,4 +26,4 @@ export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benc
 };
 
 /** Those that can run before there is a broker. */
-export const withoutBroker: ReadonlySet<string> = new Set(["pure", "wheel", "store", "sqlite", "embedded"]);
+export const withoutBroker: ReadonlySet<string> = new Set(["pure", "wheel", "store", "sqlite", "embedded", "parked"]);
