@@ -1,7 +1,14 @@
 import { join } from "node:path";
+import { MysqlDocumentStore } from "./adapters/mysql/mysql-document-store.ts";
 import { RedisDelayStore } from "./adapters/redis/redis-delay-store.ts";
 import { RedisDocumentStore } from "./adapters/redis/redis-document-store.ts";
 import { RedisTopicMemory } from "./adapters/redis/redis-topic-memory.ts";
+import {
+  createConsumerGroups,
+  type GroupAdmin,
+  redeliveriesMax,
+  remotingGroupAdmin,
+} from "./adapters/rocketmq/consumer-groups.ts";
 import { ensureIngest } from "./adapters/rocketmq/ensure-ingest.ts";
 import { createRemotingAdmin } from "./adapters/rocketmq/remoting-admin.ts";
 import { createRocketmqSink } from "./adapters/rocketmq/rocketmq-sink.ts";
@@ -9,6 +16,7 @@ import { createRocketmqSource } from "./adapters/rocketmq/rocketmq-source.ts";
 import { createRocketmqTopicDirectory } from "./adapters/rocketmq/rocketmq-topic-directory.ts";
 import type { SessionOptions } from "./adapters/rocketmq/session.ts";
 import { SqliteDelayStore } from "./adapters/sqlite/sqlite-delay-store.ts";
+import type { ConsumerGroups } from "./admin/consumer-groups.port.ts";
 import type { Config, RedisConfig, RocketmqConfig } from "./config.ts";
 import type { DelayStore } from "./delay/delay-store.port.ts";
 import type { DocumentStore } from "./documents/document-store.port.ts";
@@ -30,12 +38,16 @@ export type Surroundings = {
   readonly metrics: Metrics;
 };
 
-export const connect = async (config: Config, surroundings: Surroundings): Promise<ServiceParts> => {
+export const connect = async (
+  config: Config,
+  surroundings: Surroundings,
+): Promise<ServiceParts & { readonly groups: ConsumerGroups }> => {
   const { machine } = surroundings;
   // Adapters time their own calls and stamp what they send; deciding what is due is the service's checked clock alone.
   const clock = uncheckedClock(machine);
-  const waiting =
+  const beside =
     config.redis === undefined ? await openSqlite(config, surroundings) : await openRedis(config.redis, config, clock);
+  const waiting = config.mysql === undefined ? beside : await withDocumentsIn(config.mysql, beside);
   const { topic, group, receivers } = config.ingest;
   const transactional = transactionalIngest(config);
   const rocketmq = await reachRocketmq(config, surroundings, clock).catch(async (error: unknown) => {
@@ -48,8 +60,10 @@ export const connect = async (config: Config, surroundings: Surroundings): Promi
     createRocketmqSource({ ...rocketmq.session, topic, group }),
   );
   if (hasTransactional) sources.push(createRocketmqSource({ ...rocketmq.session, ...transactional }));
+  const { log } = surroundings;
   return {
     ...surroundings,
+    groups: createConsumerGroups({ ingestTopic: topic, admins: rocketmq.groupAdmins, directory, log }),
     store: waiting.store,
     documents: waiting.documents,
     sink: createRocketmqSink(rocketmq.session),
@@ -104,12 +118,25 @@ const openSqlite = async (config: Config, { machine, timers, log }: Surroundings
   return { store, documents, memory, closeMemory: async () => {}, close: () => store.close() };
 };
 
+/** Documents in MySQL instead of beside the messages. */
+const withDocumentsIn = async (mysql: NonNullable<Config["mysql"]>, beside: Waiting): Promise<Waiting> => {
+  try {
+    await beside.documents.close();
+    const documents = await MysqlDocumentStore.open(mysql);
+    return { ...beside, documents, close: async () => void (await Promise.all([beside.close(), documents.close()])) };
+  } catch (error) {
+    await beside.close();
+    throw error;
+  }
+};
+
 // --- where they go, and come in by a topic ------------------------------------------------------------------------
 
 type Rocketmq = {
   readonly session: SessionOptions;
   /** Sees to it that the ingest topics and their groups exist; false when there is none for transactional messages. */
   readonly prepareIngest: (directory: TopicDirectory) => Promise<boolean>;
+  readonly groupAdmins: readonly GroupAdmin[];
   readonly close: () => Promise<void>;
 };
 
@@ -134,7 +161,8 @@ const reachRocketmq = async (config: Config, surroundings: Surroundings, clock: 
       ]);
       return hasTransactional;
     };
-    return { session, prepareIngest, close: async () => {} };
+    const groupAdmins = admin.map((broker) => remotingGroupAdmin(broker, createRemotingAdmin({ broker, timers })));
+    return { session, prepareIngest, groupAdmins, close: async () => {} };
   }
   const { host, port } = config.embeddedBroker;
   const broker = await startBroker({ folder: join(config.dataDir, "broker"), host, port, ...surroundings });
@@ -149,6 +177,16 @@ const reachRocketmq = async (config: Config, surroundings: Surroundings, clock: 
       await broker.createGroup(transactional.group, { attemptsMax: ingestAttemptsMax });
       return true;
     },
+    groupAdmins: [
+      {
+        broker: broker.endpoint,
+        async makeReady(group, retryTopic, orderly) {
+          await broker.createTopic(retryTopic);
+          await broker.createGroup(group, { attemptsMax: redeliveriesMax + 1, orderly });
+          return false; // it does not say whether they were there
+        },
+      },
+    ],
     close: () => broker.stop(),
   };
 };

@@ -1,10 +1,10 @@
-import { ensureIngest } from "./adapters/rocketmq/ensure-ingest.ts";
-import { createRemotingAdmin } from "./adapters/rocketmq/remoting-admin.ts";
+import { createRemotingAdmin, type RemotingAdmin } from "./adapters/rocketmq/remoting-admin.ts";
 import { createRocketmqSource } from "./adapters/rocketmq/rocketmq-source.ts";
 import type { SessionOptions } from "./adapters/rocketmq/session.ts";
 import { createTransactionalProducer } from "./adapters/rocketmq/transactional-producer.ts";
 import { Loop } from "./runtime/loop.ts";
 import type { Random } from "./runtime/random.ts";
+import { sleep } from "./runtime/timers.ts";
 import { Backstop, type Rebuild } from "./tx/half/backstop.ts";
 import type { BarrierStore } from "./tx/half/barrier.port.ts";
 import type { HalfBroker } from "./tx/half/half-broker.port.ts";
@@ -22,8 +22,8 @@ export type HalfModeOptions<Tx> = Omit<SessionOptions, "idleMs" | "clientMark"> 
   readonly topics: readonly string[];
   /** The delay server's, also of type TRANSACTION. Without it delayed half messages are refused. */
   readonly ingestTopic?: string;
-  /** The consumer group in which the topics are watched, one for each database. */
-  readonly watchGroup: string;
+  /** The consumer group in which the topics are watched. Two databases in one group would hide messages from each other. */
+  readonly watchGroup?: string;
   /** Remoting addresses of the brokers, to make topics and group where they are missing. Without they must be there. */
   readonly admin?: readonly string[];
   readonly keepBodyBytesMax?: number;
@@ -46,17 +46,26 @@ export type HalfMode<Tx> = {
 const keepBodyBytesMaxDefault = 65_536;
 /** The watch has seen what was visible this long ago. */
 const caughtUpWithinMs = 30_000;
+/** A poll has reached the broker by then, also if it goes on for longer. */
+const firstPollMs = 1_500;
 
 export const startHalfMode = async <Tx>(options: HalfModeOptions<Tx>): Promise<HalfMode<Tx>> => {
-  const { barrier, ingestTopic, watchGroup, rebuild, clock, timers, log, random } = options;
+  const { barrier, ingestTopic, rebuild, clock, timers, log, random } = options;
   const timing = { ...halfTimingDefault, ...options.timing };
   const databaseId = await barrier.databaseId();
+  const watchGroup = options.watchGroup ?? `ESC_TX_SEEN_${databaseId.slice(0, 8)}`;
   const topics = new Set([...options.topics, ...(ingestTopic === undefined ? [] : [ingestTopic])]);
   const session = sessionOf(options);
   for (const broker of options.admin ?? []) {
     const admin = createRemotingAdmin({ broker, timers });
-    for (const topic of topics) {
-      await ensureIngest({ ...session, admin, topic, group: watchGroup, type: "TRANSACTION" });
+    try {
+      for (const name of topics) await createTopic(admin, name);
+      await admin.createGroup({ name: watchGroup });
+    } catch (error) {
+      log.warn(
+        { broker, topics: [...topics], watchGroup, err: error },
+        "could not make the half topics and their group",
+      );
     }
   }
 
@@ -70,6 +79,7 @@ export const startHalfMode = async <Tx>(options: HalfModeOptions<Tx>): Promise<H
     barrier,
     timing,
     databaseId,
+    topics: new Set(options.topics),
     ingestTopic,
     keepBodyBytesMax: options.keepBodyBytesMax ?? keepBodyBytesMaxDefault,
     rebuilds: rebuild !== undefined,
@@ -105,6 +115,8 @@ export const startHalfMode = async <Tx>(options: HalfModeOptions<Tx>): Promise<H
           throw new Error(`the proxy does not take us as a producer of ${topic}: ${producer.trouble(topic)}`);
         }
       }
+      // A group that is new on a topic begins at its end: what is sent before its first poll would not be seen.
+      await Promise.all(watched.map(({ watch }) => Promise.race([watch.firstPoll, sleep(timers, firstPollMs)])));
     },
     async stop() {
       await Promise.all([sweeper.stop(), ...watched.map(({ loop }) => loop.stop())]);
@@ -113,6 +125,13 @@ export const startHalfMode = async <Tx>(options: HalfModeOptions<Tx>): Promise<H
       await Promise.all(watched.map(({ source }) => source.close()));
     },
   };
+};
+
+/** An existing topic keeps its queues; one of another type is an error. */
+const createTopic = async (admin: RemotingAdmin, name: string): Promise<void> => {
+  const existing = await admin.topic(name);
+  const queues = existing === undefined ? {} : { queues: existing.queues };
+  await admin.createTopic({ name, type: "TRANSACTION", ...queues });
 };
 
 const sessionOf = ({ endpoint, local, credentials, tls, log, clock, timers }: SessionOptions): SessionOptions => ({

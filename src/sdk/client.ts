@@ -1,5 +1,6 @@
 import type { DependencyDetails, DependencyPage, ForceDependencyRequest } from "../wire/dependencies.ts";
 import type { HealthReply, MessageReply, MessageState, StatsReply } from "../wire/http.ts";
+import { DeadClient } from "./dead.ts";
 import { EscapementApiError, EscapementInputError, EscapementWaitError } from "./errors.ts";
 import {
   describeRef,
@@ -13,6 +14,7 @@ import {
   toScheduleRequest,
   toStoredMessage,
 } from "./message-input.ts";
+import { PolicyCalls } from "./policies.ts";
 import { defaultRetryPolicy, type RetryPolicy } from "./retry.ts";
 import { type BatchOptions, type BatchResult, runBatch } from "./schedule-batch.ts";
 import { type FetchLike, Transport } from "./transport.ts";
@@ -22,6 +24,7 @@ import { type FetchLike, Transport } from "./transport.ts";
  * Node 20 or newer and no other package.
  */
 
+export type * from "../wire/dead.ts";
 export type { DependencyDetails, DependencyPage, ForceDependencyRequest } from "../wire/dependencies.ts";
 export type {
   HealthReply,
@@ -31,6 +34,7 @@ export type {
   RetryInput,
   StatsReply,
 } from "../wire/http.ts";
+export { DeadClient, type DeadQuery, type RedriveCommand } from "./dead.ts";
 export * from "./errors.ts";
 export type {
   BodyInput,
@@ -105,6 +109,8 @@ const timeoutMsMax = 600_000;
  * key, which unless told otherwise is every message.
  */
 export class EscapementClient {
+  /** What could not be delivered: look at it, remove it, bring it back. */
+  readonly dead: DeadClient;
   readonly #transport: Transport;
 
   constructor(options: ClientOptions = {}) {
@@ -116,6 +122,7 @@ export class EscapementClient {
       headers: { ...headers },
       fetch: options.fetch ?? ((target, init) => fetch(target, init)),
     });
+    this.dead = new DeadClient(this.#transport);
   }
 
   /**
@@ -269,6 +276,11 @@ export class EscapementClient {
   ): Promise<DependencyDetails> {
     const path = `/v1/dependencies/${encodeURIComponent(key)}/force`;
     return this.#call({ method: "POST", path, body: JSON.stringify(request), repeatable: true, ...pick(options) });
+  }
+
+  /** Stored retry policies and their bindings. */
+  get policies(): PolicyCalls {
+    return new PolicyCalls(this.#transport);
   }
 
   /** The server's address, as it is used. */

@@ -66,7 +66,7 @@ describe("requests", () => {
     const subscriptions = [
       { group: "g", topic: "a", tag: "x || y" },
       { group: "g", topic: "b" },
-    ];
+    ] as const;
     const read = requests.TelemetryCommand.deserializeBinary(encodeSettings(subscriptions, 5_000)).getSettings()!;
     const entries = read.getSubscription()!.getSubscriptionsList();
     expect(entries.map((one) => [one.getTopic()!.getName(), one.getExpression()!.getExpression()])).toEqual([

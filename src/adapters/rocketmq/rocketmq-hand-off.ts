@@ -5,17 +5,17 @@ import { epochMs } from "../../message/time.ts";
 import { createRocketmqSink, type RocketmqSinkOptions } from "./rocketmq-sink.ts";
 
 /** Sends to the ingest topic as any client would: what a message says to the delay server stands in its properties. */
-export type RocketmqHandOffOptions = Omit<RocketmqSinkOptions, "stamped"> & { readonly topic: string };
+export type RocketmqHandOffOptions = Omit<RocketmqSinkOptions, "plainTopics"> & { readonly topic: string };
 
 const never = epochMs(0);
 
 export const createRocketmqHandOff = ({ topic, ...options }: RocketmqHandOffOptions): HandOff => {
-  const sink = createRocketmqSink({ ...options, stamped: false });
+  const sink = createRocketmqSink({ ...options, plainTopics: new Set([topic]) });
   return {
     async send(messages) {
       const results = await sink.send(
         topic,
-        // Id, tenant and times are of messages that wait with us; the unstamped way does not look at them.
+        // Id, tenant and times are of messages that wait with us; a plain topic does not look at them.
         messages.map(
           (message): DelayedMessage => ({
             ...message,

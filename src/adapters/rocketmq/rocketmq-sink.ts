@@ -26,8 +26,8 @@ import { createSession, messageBytesMax, type SessionOptions } from "./session.t
 export type RocketmqSinkOptions = Omit<SessionOptions, "idleMs"> & {
   /** The longest that `send` takes. */
   readonly sendTimeoutMs?: number;
-  /** False: messages go without our own properties. */
-  readonly stamped?: boolean;
+  /** Topics whose messages go out with their own properties and none of ours. */
+  readonly plainTopics?: ReadonlySet<string>;
 };
 
 /**
@@ -60,9 +60,13 @@ const tooLarge = (bytes: number): SendFailure => ({
 });
 
 export const createRocketmqSink = (options: RocketmqSinkOptions): Sink => {
-  const { clock, log, sendTimeoutMs = 3_000, stamped = true } = options;
+  const { clock, log, sendTimeoutMs = 3_000 } = options;
   const session = createSession({ ...options, idleMs });
-  const encode = createSendEncoder({ bornHost: hostname(), nextId: createMessageIds(randomBytes(8)), stamped });
+  const encode = createSendEncoder({
+    bornHost: hostname(),
+    nextId: createMessageIds(randomBytes(8)),
+    ...(options.plainTopics === undefined ? undefined : { plainTopics: options.plainTopics }),
+  });
   const inFlight = new Set<Promise<unknown>>();
   let closed = false;
 

@@ -10,6 +10,16 @@ import { createProtobufWriter, type ProtobufWriter } from "../../protocol/protob
  */
 export type SendEncoder = (topic: string, messages: readonly DelayedMessage[], bornAtMs: number) => EncodedSend;
 
+export type SendEncoderOptions = {
+  readonly bornHost: string;
+  readonly nextId: (nowMs: number) => string;
+  /**
+   * Topics whose messages get no properties of ours: the ingest topic, where ESC_DELIVER_AT is a request and not a
+   * report, and where the delay server gives the id.
+   */
+  readonly plainTopics?: ReadonlySet<string>;
+};
+
 export type EncodedSend = {
   readonly request: Buffer;
   /** The system message id of each message, as consumers will see it. */
@@ -54,13 +64,8 @@ export const writeProperty = (writer: ProtobufWriter, name: string, value: strin
   writer.end(entry);
 };
 
-export const createSendEncoder = (options: {
-  bornHost: string;
-  nextId: (nowMs: number) => string;
-  /** False: without our own properties, for what is on its way into the delay server and not out of it. */
-  stamped?: boolean;
-}): SendEncoder => {
-  const { bornHost, nextId, stamped = true } = options;
+export const createSendEncoder = (options: SendEncoderOptions): SendEncoder => {
+  const { bornHost, nextId, plainTopics } = options;
   const writer = createProtobufWriter(65_536);
 
   const writeMessage = (topic: string, message: DelayedMessage, messageId: string, bornAtMs: number): void => {
@@ -70,7 +75,7 @@ export const createSendEncoder = (options: {
     writer.text(2, topic);
     writer.end(resource);
     for (const [name, value] of message.properties) writeProperty(writer, name, value);
-    if (stamped) {
+    if (plainTopics === undefined || !plainTopics.has(topic)) {
       // After the user's, because the last entry of a map wins.
       writeProperty(writer, property.id, message.id);
       writeProperty(writer, property.attempt, String(message.attempt));
