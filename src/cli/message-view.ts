@@ -23,7 +23,9 @@ export const viewDetails = (message: StoredMessage, nowMs: number): string[] => 
   const rows: [string, string | undefined][] = [
     ["id", message.id],
     ["state", message.state],
-    [message.state === "scheduled" ? "due" : "was due", when(message.deliverAt, nowMs)],
+    ["parked for", message.parkedFor],
+    ["parked", message.parkedSince && when(message.parkedSince, nowMs)],
+    [dueWordOf(message), when(message.deliverAt, nowMs)],
     ["ended", message.endedAt && when(message.endedAt, nowMs)],
     ["attempts", number(message.attempt)],
     ["reason", message.reason && `${message.reason.code}: ${message.reason.detail}`],
@@ -39,6 +41,11 @@ export const viewDetails = (message: StoredMessage, nowMs: number): string[] => 
   ];
   const lines = rows.flatMap(([name, text]) => (text === undefined ? [] : [`${name.padEnd(10)}  ${printable(text)}`]));
   return message.body === undefined ? lines : [...lines, "", ...viewBody(message.body)];
+};
+
+const dueWordOf = ({ state, parkedSince }: StoredMessage): string => {
+  if (parkedSince !== undefined) return "at latest";
+  return state === "scheduled" ? "due" : "was due";
 };
 
 const when = (instant: string, nowMs: number): string => {

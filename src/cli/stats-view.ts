@@ -4,8 +4,8 @@ import { counted, duration, number, printable, table } from "./wording.ts";
 
 /** The statistics as a page for people. Pure: the same reply gives the same lines. */
 
-const topicsShownMax = 20;
-const topicBarWidth = 30;
+const namesShownMax = 20;
+const barWidth = 30;
 
 export const viewStats = (stats: StatsReply, style: Style): string[] => {
   const heading = (text: string, note = ""): string => `\n${style("bold", text)}${note && `  ${style("dim", note)}`}`;
@@ -14,11 +14,13 @@ export const viewStats = (stats: StatsReply, style: Style): string[] => {
     "",
     ...table([
       ["waiting", stats.waiting.total],
+      ["of these parked", stats.parked.total],
       ["due now", stats.dueNow],
       ["being sent", stats.claimed],
       ["dead", stats.dead],
-    ]).map((line, i) => (i === 3 && stats.dead > 0 ? style("red", line) : line)),
-    ...viewTopics(stats.waiting.byTopic, heading),
+    ]).map((line, i) => (i === 4 && stats.dead > 0 ? style("red", line) : line)),
+    ...viewCounts("Waiting by topic", ["more topic"], stats.waiting.byTopic, heading),
+    ...viewCounts("Parked by dependency", ["more dependency", "more dependencies"], stats.parked.byDependency, heading),
     ...viewDue(
       "Due in the next hour",
       "a minute",
@@ -38,18 +40,22 @@ export const viewStats = (stats: StatsReply, style: Style): string[] => {
 
 type Heading = (text: string, note?: string) => string;
 
-const viewTopics = (byTopic: Record<string, number>, heading: Heading): string[] => {
-  const topics = Object.entries(byTopic).sort(([, a], [, b]) => b - a);
-  if (topics.length === 0) return [];
-  const most = Math.max(1, topics[0]![1]);
-  const rows = topics
-    .slice(0, topicsShownMax)
-    .map(([topic, count]) => [printable(topic), count, "█".repeat(Math.ceil((count / most) * topicBarWidth))]);
-  const left = topics.slice(topicsShownMax);
+const viewCounts = (
+  title: string,
+  nouns: readonly [string, string?],
+  counts: Record<string, number>,
+  heading: Heading,
+): string[] => {
+  const named = Object.entries(counts).sort(([, a], [, b]) => b - a);
+  if (named.length === 0) return [];
+  const most = Math.max(1, named[0]![1]);
+  const rows = named
+    .slice(0, namesShownMax)
+    .map(([name, count]) => [printable(name), count, "█".repeat(Math.ceil((count / most) * barWidth))]);
+  const left = named.slice(namesShownMax);
   const leftCount = left.reduce((sum, [, count]) => sum + count, 0);
-  const more =
-    left.length === 0 ? [] : [`and ${counted(leftCount, "message")} of ${counted(left.length, "more topic")}`];
-  return [heading("Waiting by topic"), ...table(rows), ...more];
+  const more = left.length === 0 ? [] : [`and ${counted(leftCount, "message")} of ${counted(left.length, ...nouns)}`];
+  return [heading(title), ...table(rows), ...more];
 };
 
 /** One column of blocks for each step of time, with the time written below every quarter. */

@@ -40,6 +40,19 @@ export class BayBook implements Parking {
     return looking;
   }
 
+  /** The key's bay, if it has one. */
+  async findBay(key: string): Promise<number | undefined> {
+    const known = this.#bayByKey.get(key);
+    if (known !== undefined) return known;
+    for (let look = 0; look < looksMax; look++) {
+      const bay = (firstBay(key) + look) % bayCount;
+      const holder = await this.keyOf(bay);
+      if (holder === undefined) return undefined;
+      if (holder === key) return bay;
+    }
+    return undefined;
+  }
+
   /** Undefined for a bay that nobody has. */
   async keyOf(bay: number): Promise<string | undefined> {
     const known = this.#keyByBay.get(bay);
@@ -52,7 +65,7 @@ export class BayBook implements Parking {
   }
 
   async #find(key: string): Promise<number> {
-    const own = groupTail("bay", key) % bayCount;
+    const own = firstBay(key);
     for (let look = 0; look < looksMax; look++) {
       const bay = (own + look) % bayCount;
       const holder = (await this.keyOf(bay)) ?? (await this.#take(bay, key));
@@ -76,6 +89,8 @@ export class BayBook implements Parking {
     this.#keyByBay.set(bay, key);
   }
 }
+
+const firstBay = (key: string): number => groupTail("bay", key) % bayCount;
 
 const nameOf = (bay: number): string => String(bay).padStart(5, "0");
 

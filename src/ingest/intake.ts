@@ -1,16 +1,19 @@
 import type { DelayStore, OnConflict, ScheduleItem, ScheduleResult, StoredMessage } from "../delay/delay-store.port.ts";
 import { nearWindowMs, wakeMarginMs } from "../delay/near-window.port.ts";
+import { bayOf, parkedAtMs, parkedMaxMs } from "../message/bay.ts";
 import { EscapementError, errorTable, isEscapementError } from "../message/errors.ts";
 import { idBytes, idIntoBytes, laneOf, type MessageId, shardOf } from "../message/id.ts";
 import type { DelayedMessage } from "../message/message.ts";
 import { type EpochMs, epochMs, formatInstant } from "../message/time.ts";
+import { decodeEnvelope } from "../retry/envelope-codec.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { reach } from "../runtime/failpoint.ts";
 import type { Random } from "../runtime/random.ts";
-import type { BatchItemReply, DeadPage, MessageDetails, MessageReply } from "../wire/http.ts";
+import type { BatchItemReply, MessageDetails, MessageReply } from "../wire/http.ts";
 import { problemOf } from "../wire/problem.ts";
 import { type Admitted, admitRef, admitReschedule, admitSchedule } from "./admit.ts";
 import type { GroupCommit } from "./group-commit.ts";
+import { handOverProperty } from "./hand-over.ts";
 import type { Intake, MessageRef } from "./intake.port.ts";
 import type { TopicGate } from "./topic-gate.ts";
 
@@ -50,7 +53,7 @@ export class StoreIntake implements Intake {
     this.#assertOpen();
     const admitted = this.#admit(request, tenant);
     const result = await this.accept(admitted);
-    return replyOf(admitted.message, admitted.onConflict, result);
+    return replyOf(admitted.message, admitted.onConflict, result, this.#options.clock.nowMs());
   }
 
   async scheduleBatch(requests: readonly unknown[], tenant: string, firstIndex = 0): Promise<BatchItemReply[]> {
@@ -60,7 +63,11 @@ export class StoreIntake implements Intake {
         const index = firstIndex + i;
         try {
           const admitted = this.#admit(request, tenant);
-          return { index, message: replyOf(admitted.message, admitted.onConflict, await this.accept(admitted)) };
+          const result = await this.accept(admitted);
+          return {
+            index,
+            message: replyOf(admitted.message, admitted.onConflict, result, this.#options.clock.nowMs()),
+          };
         } catch (error) {
           return { index, error: problemOf(knownError(error)) };
         }
@@ -96,7 +103,7 @@ export class StoreIntake implements Intake {
     const [result] = await store.cancel(shardOf(id, store.shardCount), [id], clock.nowMs());
     if (result!.outcome === "not_found") throw notFound();
     if (result!.outcome === "too_late") throw tooLate(result!.state!, "canceled");
-    return changed(id, result!);
+    return changed(id, result!, clock.nowMs());
   }
 
   async reschedule(ref: MessageRef, request: unknown, tenant: string): Promise<MessageReply> {
@@ -117,7 +124,7 @@ export class StoreIntake implements Intake {
     if (local && result!.waiting !== undefined) {
       this.#offer(id, result!.waiting.lane, shard, result!.waiting.dueMs, clock.nowMs());
     }
-    return changed(id, result!);
+    return changed(id, result!, clock.nowMs());
   }
 
   async get(ref: MessageRef, tenant: string, options: { readonly body: boolean }): Promise<MessageDetails> {
@@ -125,27 +132,7 @@ export class StoreIntake implements Intake {
     const id = admitRef(ref, tenant);
     const [stored] = await store.get(shardOf(id, store.shardCount), [id], clock.nowMs());
     if (stored === undefined || (stored.message !== undefined && stored.message.tenant !== tenant)) throw notFound();
-    return detailsOf(stored, options.body);
-  }
-
-  /** Goes through the shards in order; the cursor is `shard` or `shard:cursor of that shard`. */
-  async dead(cursor: string | undefined, limit: number, tenant: string): Promise<DeadPage> {
-    const { store } = this.#options;
-    const [shardText, ...rest] = (cursor ?? "0").split(":");
-    let shard = Number(shardText);
-    let inShard = rest.length === 0 ? undefined : rest.join(":");
-    if (!Number.isInteger(shard) || shard < 0 || shard >= store.shardCount) {
-      throw new EscapementError("invalid_field", "cursor is not one that this API gave out", { field: "cursor" });
-    }
-    const items: MessageDetails[] = [];
-    while (shard < store.shardCount && items.length < limit) {
-      const page = await store.dead(shard, inShard, limit - items.length);
-      for (const stored of page.items) if (stored.message?.tenant === tenant) items.push(detailsOf(stored, false));
-      inShard = page.cursor;
-      if (inShard === undefined) shard++;
-    }
-    if (shard >= store.shardCount) return { items };
-    return { items, cursor: inShard === undefined ? String(shard) : `${shard}:${inShard}` };
+    return detailsOf(stored, options.body, clock.nowMs());
   }
 
   #admit(request: unknown, tenant: string): Admitted {
@@ -197,12 +184,17 @@ export class StoreIntake implements Intake {
 /** Copied by the near window before `offer` returns. */
 const scratch = Buffer.alloc(idBytes);
 
-const replyOf = (message: DelayedMessage, onConflict: OnConflict | undefined, result: ScheduleResult): MessageReply => {
+const replyOf = (
+  message: DelayedMessage,
+  onConflict: OnConflict | undefined,
+  result: ScheduleResult,
+  nowMs: EpochMs,
+): MessageReply => {
   if (result.outcome === "too_late") throw tooLate(result.state, "replaced");
   return {
     id: message.id,
     state: result.state,
-    deliverAt: formatInstant(result.deliverAtMs),
+    deliverAt: dueText(result.deliverAtMs, nowMs),
     attempt: result.attempt,
     deduplicated: onConflict !== undefined && result.outcome === "kept",
   };
@@ -210,21 +202,37 @@ const replyOf = (message: DelayedMessage, onConflict: OnConflict | undefined, re
 
 type Changed = { readonly state?: StoredMessage["state"]; readonly deliverAtMs?: EpochMs; readonly attempt?: number };
 
-const changed = (id: MessageId, result: Changed): MessageReply => ({
+const changed = (id: MessageId, result: Changed, nowMs: EpochMs): MessageReply => ({
   id,
   state: result.state!,
-  deliverAt: formatInstant(result.deliverAtMs!),
+  deliverAt: dueText(result.deliverAtMs!, nowMs),
   attempt: result.attempt!,
   deduplicated: false,
 });
 
-const detailsOf = (stored: StoredMessage, withBody: boolean): MessageDetails => {
+/** A parked message has no time of its own: what is told is when it comes out at the latest. */
+const dueText = (dueMs: EpochMs, nowMs: EpochMs): string =>
+  formatInstant(bayOf(dueMs) === undefined ? dueMs : epochMs(parkedAtMs(dueMs, nowMs) + parkedMaxMs));
+
+const parkedOf = ({ deliverAtMs, state, message }: StoredMessage, nowMs: EpochMs): Partial<MessageDetails> => {
+  if (bayOf(deliverAtMs) === undefined || state !== "scheduled") return {};
+  const text = message?.properties.get(handOverProperty.envelope);
+  const decoded = text === undefined ? undefined : decodeEnvelope(text);
+  const key = decoded?.ok === true ? decoded.envelope.parkedFor : undefined;
+  return {
+    ...(key === undefined ? undefined : { parkedFor: key }),
+    parkedSince: formatInstant(parkedAtMs(deliverAtMs, nowMs)),
+  };
+};
+
+const detailsOf = (stored: StoredMessage, withBody: boolean, nowMs: EpochMs): MessageDetails => {
   const { id, state, deliverAtMs, attempt, endedAtMs, reason, message } = stored;
   return {
     id,
     state,
-    deliverAt: formatInstant(deliverAtMs),
+    deliverAt: dueText(deliverAtMs, nowMs),
     attempt,
+    ...parkedOf(stored, nowMs),
     ...(endedAtMs === undefined ? undefined : { endedAt: formatInstant(endedAtMs) }),
     ...(reason === undefined ? undefined : { reason }),
     ...(message === undefined ? undefined : contentOf(message, withBody)),

@@ -1,4 +1,6 @@
+import type { RedriveWitness } from "../dead/redrive-witness.port.ts";
 import type { DelayStore, ScheduleResult } from "../delay/delay-store.port.ts";
+import type { Parking } from "../dependencies/parking.port.ts";
 import { isEscapementError } from "../message/errors.ts";
 import { groupTail, type MessageId, nameBasedId, shardOf } from "../message/id.ts";
 import type { DelayedMessage } from "../message/message.ts";
@@ -7,12 +9,16 @@ import { reach } from "../runtime/failpoint.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Random } from "../runtime/random.ts";
 import { type Admitted, admitMessage } from "./admit.ts";
+import { type HandOver, handOverProperty, readHandOver, withEnvelope } from "./hand-over.ts";
 import type { IncomingMessage, TopicSource } from "./topic-source.port.ts";
 
 /**
  * The way in by RocketMQ topic: any RocketMQ client sends to the ingest topic as it sends to any other, and says in
  * properties where and when the message shall go. Received in batches, stored, and only then acknowledged, all in one
  * call. What cannot be admitted is kept among the dead with the reason; it is never dropped and holds up nothing.
+ *
+ * What a consumer hands over because it failed, or could not try, comes this way too (hand-over.ts): it is one of the
+ * waiting like any other, is parked, or joins the dead.
  *
  * A message may come twice (its ack was lost). Its id is therefore made from what stays the same then: the sender's
  * message id, host, time and content. The sender's id alone will not do, two containers can make equal ones.
@@ -35,13 +41,20 @@ export const ingestProperty = {
  */
 const ofItsTransaction = ["__transactionId__", "TRANSACTION_CHECK_TIMES", "ESC_TX"];
 
-const notSentOn: ReadonlySet<string> = new Set([...Object.values(ingestProperty), ...ofItsTransaction]);
+const notSentOn: ReadonlySet<string> = new Set([
+  ...Object.values(ingestProperty),
+  ...Object.values(handOverProperty),
+  ...ofItsTransaction,
+]);
 
 export type TopicReceiverOptions = {
   readonly source: TopicSource;
   readonly store: DelayStore;
   /** Stores an admitted message; resolves when it is durable. */
   readonly accept: (admitted: Admitted) => Promise<ScheduleResult>;
+  readonly parking: Parking;
+  /** Hears of messages that fail again after they were brought back from the dead. */
+  readonly redrives?: RedriveWitness;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -103,9 +116,22 @@ export class TopicReceiver {
 
   /** Resolves when the message is durable somewhere: among the waiting or among the dead. */
   async #take(incoming: IncomingMessage): Promise<void> {
-    const { accept, counted } = this.#options;
+    const { accept, counted, parking, clock } = this.#options;
     try {
-      const result = await accept(this.#admit(incoming));
+      const handOver = readHandOver(incoming, clock.nowMs());
+      const admitted = this.#admit(incoming, handOver);
+      if (handOver?.kind === "dead") {
+        await this.#buryWhole(admitted.message, handOver);
+        this.#witness(handOver);
+        return;
+      }
+      const { message } = admitted;
+      const result = await accept(
+        handOver?.kind === "park"
+          ? { ...admitted, message: { ...message, deliverAtMs: await parking.placeFor(handOver.key, clock.nowMs()) } }
+          : admitted,
+      );
+      if (handOver !== undefined) this.#witness(handOver);
       // Replace came too late: the sender cannot be told, and the first message is what holds.
       if (result.outcome === "too_late") counted.refused("too_late");
     } catch (error) {
@@ -116,11 +142,23 @@ export class TopicReceiver {
     }
   }
 
-  #admit(incoming: IncomingMessage): Admitted {
+  /** A redriven one begins with no attempts; handed over with one it has failed again, and is not merely deferred. */
+  #witness({ kind, envelope }: HandOver): void {
+    const { redrive, attempt } = envelope;
+    if (redrive !== undefined && (attempt > 0 || kind === "dead")) {
+      this.#options.redrives?.failed(redrive, kind === "dead");
+    }
+  }
+
+  #admit(incoming: IncomingMessage, handOver: HandOver | undefined): Admitted {
     const { clock, random, tenant, ownTopics } = this.#options;
     const said = (name: string): string | undefined => incoming.properties.get(name);
     const properties = new Map<string, string>();
     for (const [name, value] of incoming.properties) if (!notSentOn.has(name)) properties.set(name, value);
+    const nowMs = clock.nowMs();
+    // Parked or dead, it has no time of its own.
+    const deliverAt =
+      handOver === undefined || handOver.kind === "retry" ? said(ingestProperty.deliverAt) : String(nowMs);
     const admitted = admitMessage(
       {
         topic: said(ingestProperty.topic),
@@ -129,19 +167,27 @@ export class TopicReceiver {
         keys: incoming.keys.length === 0 ? undefined : incoming.keys,
         properties,
         messageGroup: said(ingestProperty.messageGroup) ?? incoming.messageGroup,
-        deliverAt: said(ingestProperty.deliverAt),
+        deliverAt,
         delay: said(ingestProperty.delay),
         key: said(ingestProperty.key),
         onConflict: said(ingestProperty.onConflict),
         expireAfter: said(ingestProperty.expireAfter),
       },
       // A delay counts from now, not from the sender's clock: a clock that is behind would make it early.
-      { tenant, nowMs: clock.nowMs(), random, tail: 0, options: { textNumbers: true, ownTopics } },
+      { tenant, nowMs, random, tail: 0, options: { textNumbers: true, ownTopics } },
     );
+    if (handOver !== undefined) return withEnvelope(admitted, handOver);
     if (admitted.message.key !== undefined) return admitted;
     const { messageGroup } = admitted.message;
     const id = sourceId(incoming, messageGroup === undefined ? undefined : groupTail(tenant, messageGroup));
     return { ...admitted, message: { ...admitted.message, id }, onConflict: "keep" };
+  }
+
+  /** What its consumer has given up: kept with its envelope, so that it can be brought back as it was. */
+  async #buryWhole(message: DelayedMessage, handOver: HandOver & { readonly kind: "dead" }): Promise<void> {
+    const { store, clock } = this.#options;
+    const { code, detail } = handOver;
+    await store.bury(shardOf(message.id, store.shardCount), [{ message, reason: { code, detail } }], clock.nowMs());
   }
 
   async #bury(incoming: IncomingMessage, code: string, detail: string): Promise<void> {

@@ -21,6 +21,8 @@ export type IncomingMessage = {
   readonly keys: readonly string[];
   readonly properties: ReadonlyMap<string, string>;
   readonly messageGroup?: string;
+  /** Which queue of its topic it lay in. */
+  readonly queueId?: number;
   readonly body: Buffer;
   /** 1 at the first delivery. */
   readonly deliveryAttempt: number;

@@ -17,6 +17,7 @@ export const errorTable = {
   too_many_properties: { status: 400, title: "More properties than a RocketMQ message can carry." },
   properties_too_large: { status: 400, title: "Properties, tag and keys together are larger than RocketMQ allows." },
   empty_body: { status: 400, title: "RocketMQ refuses messages without a body." },
+  invalid_envelope: { status: 400, title: "What was handed over by a consumer cannot be read." },
   time_missing: { status: 400, title: "Neither deliverAt nor delay was given." },
   time_ambiguous: { status: 400, title: "Both deliverAt and delay were given." },
   invalid_time: { status: 400, title: "The time is not in a form that is understood." },
@@ -24,6 +25,10 @@ export const errorTable = {
   expires_before_due: { status: 400, title: "The message would expire before it is due." },
   topic_not_found: { status: 422, title: "The target topic does not exist." },
   topic_type_mismatch: { status: 422, title: "The target topic exists with a type that refuses this kind of message." },
+  group_not_ready: {
+    status: 422,
+    title: "The consumer group or its retry topic does not exist, and cannot be created from here.",
+  },
   body_too_large: { status: 413, title: "The message body is larger than RocketMQ allows." },
   request_too_large: { status: 413, title: "The request is larger than this server reads." },
   unsupported_media_type: { status: 415, title: "The content type or encoding is not one that this API reads." },
@@ -32,6 +37,7 @@ export const errorTable = {
   not_found: { status: 404, title: "No message with that id or key." },
   policy_not_found: { status: 404, title: "No retry policy with that name or version." },
   binding_not_found: { status: 404, title: "No retry policy is bound there." },
+  redrive_not_found: { status: 404, title: "No redrive with that id." },
   route_not_found: { status: 404, title: "No such route." },
   too_late: { status: 409, title: "The message is being sent or has ended." },
   // What other policies and bindings do not allow.

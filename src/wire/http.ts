@@ -1,3 +1,5 @@
+import type { RetryDetails } from "./dead.ts";
+
 /**
  * The HTTP contract as plain types, shared by the server, the client SDK and the CLI. Nothing else is shared between
  * them. Times travel as RFC 3339 text in replies; requests are more lenient (see each field).
@@ -81,6 +83,9 @@ export type MessageDetails = {
   attempt: number;
   endedAt?: string;
   reason?: { code: string; detail: string };
+  /** The dependency that it is parked for; `deliverAt` is then when it comes out at the latest. */
+  parkedFor?: string;
+  parkedSince?: string;
 
   key?: string;
   topic?: string;
@@ -93,6 +98,8 @@ export type MessageDetails = {
   bodyBytes?: number;
   /** Only when asked for with `?body=true`. */
   bodyBase64?: string;
+  /** Of a dead message that a consumer gave up. */
+  retry?: RetryDetails;
 };
 
 /** RFC 9457 problem document with our stable `code`. */
@@ -115,12 +122,12 @@ export type BatchReply = {
   results: BatchItemReply[];
 };
 
-export type DeadPage = { items: MessageDetails[]; cursor?: string };
-
 export type StatsReply = {
   node: string;
   time: string;
   waiting: { total: number; byTopic: Record<string, number> };
+  /** Of those that wait: parked until their dependency is well again. */
+  parked: { total: number; byDependency: Record<string, number> };
   dueNow: number;
   claimed: number;
   dead: number;
@@ -401,4 +408,18 @@ export type HealthReply = {
   status: "ok" | "degraded" | "stopping";
   /** Why not ok, as sentences. */
   problems: { code: string; detail: string }[];
+};
+
+/** Asks for a consumer group that retries by us to be made ready. */
+export type ConsumerGroupRequest = {
+  /** One message of a message group at a time. Default false. */
+  ordered?: boolean;
+};
+
+export type ConsumerGroupReply = {
+  group: string;
+  /** Where failed messages come back to it. */
+  retryTopic: string;
+  /** Where it hands them over. */
+  ingestTopic: string;
 };

@@ -52,6 +52,7 @@ export class ScriptedServer {
     node: "node-a",
     time: "2030-01-01T00:00:00.000Z",
     waiting: { total: 3, byTopic: { orders: 2, mail: 1 } },
+    parked: { total: 0, byDependency: {} },
     dueNow: 0,
     claimed: 0,
     dead: 0,

@@ -1,0 +1,103 @@
+import type { IncomingMessage } from "../ingest/topic-source.port.ts";
+import { property } from "../message/message.ts";
+import type { DependencyGuard } from "../retry/dependency-guard.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { Log } from "../runtime/log.ts";
+import { Loop } from "../runtime/loop.ts";
+import type { Timers } from "../runtime/timers.ts";
+import type { ConsumerSyncRequest } from "../wire/consumer-sync.ts";
+import type { KnownPolicies } from "./known-policies.ts";
+import type { RetryService } from "./retry-service.port.ts";
+
+/**
+ * Tells the service once a second what this process met, and learns what holds for everybody. Nobody waits for it: a
+ * service that is away leaves the policies and breakers as they are known here.
+ */
+export type ServiceLinkOptions = {
+  readonly service: RetryService;
+  readonly worker: string;
+  readonly group: string;
+  readonly topics: string[];
+  readonly policies: KnownPolicies;
+  readonly guard: DependencyGuard;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly log: Log;
+};
+
+const everyMs = 1_000;
+/** The first answer says which policies hold, and is worth a moment at the start. */
+const firstAnswerMaxMs = 3_000;
+/** Outcomes of redriven messages wait for an answer; a job learns of those beyond by asking. */
+const redrivenMax = 5_000;
+const redrivenAtOnce = 500;
+
+type Redriven = NonNullable<ConsumerSyncRequest["redriven"]>[number];
+
+export class ServiceLink {
+  readonly #options: ServiceLinkOptions;
+  readonly #loop: Loop;
+  #redriven: Redriven[] = [];
+
+  constructor(options: ServiceLinkOptions) {
+    this.#options = options;
+    const { timers, log } = options;
+    this.#loop = new Loop({
+      name: "exchange with the service",
+      timers,
+      log,
+      runOnce: (signal) => this.#runOnce(signal),
+      errorBackoffMs: { first: everyMs, max: 5_000 },
+    });
+  }
+
+  /** Resolves when the service has answered, or has not in a moment. */
+  async start(): Promise<void> {
+    const { timers, log, group } = this.#options;
+    const first = new AbortController();
+    const timer = timers.after(firstAnswerMaxMs, () => first.abort());
+    try {
+      await this.#runOnce(first.signal);
+    } catch (error) {
+      const detail = error instanceof Error ? error.message : String(error);
+      log.warn({ group, detail }, "the service does not answer; until it does, given or default policies hold");
+    } finally {
+      timer.cancel();
+    }
+    this.#loop.start();
+  }
+
+  async stop(): Promise<void> {
+    await this.#loop.stop();
+  }
+
+  /** A message that was brought back from the dead has succeeded. */
+  redriven(job: string, message: IncomingMessage): void {
+    const id = message.properties.get(property.id);
+    if (id !== undefined && this.#redriven.length < redrivenMax) {
+      this.#redriven.push({ job, message: id, outcome: "succeeded" });
+    }
+  }
+
+  async #runOnce(signal: AbortSignal): Promise<number> {
+    const { service, worker, group, topics, policies, guard, clock } = this.#options;
+    const redriven = this.#redriven.splice(0, redrivenAtOnce);
+    const request: ConsumerSyncRequest = {
+      worker,
+      group,
+      topics,
+      ...policies.request(),
+      dependencies: guard.takeReports(),
+      ...(redriven.length === 0 ? undefined : { redriven }),
+    };
+    try {
+      const reply = await service.sync(request, signal);
+      policies.take(reply);
+      guard.apply(reply.dependencies, clock.nowMs());
+    } catch (error) {
+      this.#redriven.unshift(...redriven);
+      throw error;
+    }
+    return everyMs;
+  }
+}
