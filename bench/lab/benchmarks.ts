@@ -17,6 +17,7 @@ export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benc
   "end-to-end": () => import("../end-to-end.bench.ts"),
   burst: () => import("../burst.bench.ts"),
   ingest: () => import("../ingest.bench.ts"),
+  "retry-handoff": () => import("../retry-handoff.bench.ts"),
   http: () => import("../http.bench.ts"),
   memory: () => import("../memory.bench.ts"),
   takeover: () => import("../takeover.bench.ts"),

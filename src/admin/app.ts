@@ -2,6 +2,7 @@ import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import { type FastifyInstance, type FastifyRequest, fastify } from "fastify";
 import type { DeadUseCases } from "../dead/dead.port.ts";
+import type { Dependencies } from "../dependencies/dependencies.port.ts";
 import type { Intake } from "../ingest/intake.port.ts";
 import { EscapementError } from "../message/errors.ts";
 import type { Policies } from "../policies/policies.port.ts";
@@ -11,6 +12,7 @@ import { admitRequest } from "./admit-request.ts";
 import { finishClosing } from "./closing.ts";
 import type { ConsumerGroups } from "./consumer-groups.port.ts";
 import { deadSchemas } from "./dead-schemas.ts";
+import { dependencySchemas } from "./dependency-schemas.ts";
 import type { HttpContext } from "./http-context.ts";
 import { defaultHttpLimits, type HttpLimits } from "./http-limits.ts";
 import { parseJson, type SafeParse } from "./json-text.ts";
@@ -27,7 +29,9 @@ import { retrySchemas } from "./retry-schemas.ts";
 import { RouteTable } from "./route-table.ts";
 import { batchRoutes } from "./routes/batch.ts";
 import { consumerGroupRoutes } from "./routes/consumer-groups.ts";
+import { consumerRoutes } from "./routes/consumers.ts";
 import { deadRoutes } from "./routes/dead.ts";
+import { dependencyRoutes } from "./routes/dependencies.ts";
 import { messageRoutes } from "./routes/message.ts";
 import { processRoutes } from "./routes/process.ts";
 import { redriveRoutes } from "./routes/redrives.ts";
@@ -51,6 +55,7 @@ export type AppOptions = {
   readonly overview: Overview;
   readonly groups: ConsumerGroups;
   readonly policies: Policies;
+  readonly dependencies: Dependencies;
   readonly log: Log;
   readonly timers: Timers;
   readonly limits?: Partial<HttpLimits>;
@@ -59,7 +64,7 @@ export type AppOptions = {
 };
 
 export const createApp = (options: AppOptions): FastifyInstance => {
-  const { intake, dead, overview, groups, policies, log } = options;
+  const { intake, dead, overview, groups, policies, dependencies, log } = options;
   const limits: HttpLimits = { ...defaultHttpLimits, ...options.limits };
   const patience = new Patience(options.timers, limits.receiveTimeoutMs);
   const gate = new LoadGate(limits.inFlightRequestsMax, limits.inFlightBytesMax);
@@ -123,6 +128,7 @@ export const createApp = (options: AppOptions): FastifyInstance => {
     overview,
     groups,
     policies,
+    dependencies,
     limits,
     patience,
     safeParse,
@@ -135,9 +141,8 @@ export const createApp = (options: AppOptions): FastifyInstance => {
       return known;
     },
   };
-  for (const schema of [...requestSchemas, ...replySchemas, ...retrySchemas, ...policySchemas, ...deadSchemas]) {
-    app.addSchema(schema);
-  }
+  const schemas = [requestSchemas, replySchemas, retrySchemas, policySchemas, deadSchemas, dependencySchemas];
+  for (const schema of schemas.flat()) app.addSchema(schema);
   app.register(swagger, openapi);
   app.register(swaggerUi, { routePrefix: "/docs", staticCSP: true });
   app.register(async (scope) => {
@@ -145,6 +150,8 @@ export const createApp = (options: AppOptions): FastifyInstance => {
     messageRoutes(scope, context);
     deadRoutes(scope, context);
     redriveRoutes(scope, context);
+    consumerRoutes(scope, context);
+    dependencyRoutes(scope, context);
     retryRoutes(scope, context);
     consumerGroupRoutes(scope, context);
     processRoutes(scope, context);

@@ -1,5 +1,6 @@
 import type { FastifyRequest, onRequestHookHandler } from "fastify";
 import type { DeadUseCases } from "../dead/dead.port.ts";
+import type { Dependencies } from "../dependencies/dependencies.port.ts";
 import type { Intake } from "../ingest/intake.port.ts";
 import type { EscapementError } from "../message/errors.ts";
 import type { Policies } from "../policies/policies.port.ts";
@@ -15,6 +16,7 @@ export type HttpContext = {
   readonly dead: DeadUseCases;
   readonly overview: Overview;
   readonly groups: ConsumerGroups;
+  readonly dependencies: Dependencies;
   readonly policies: Policies;
   readonly limits: HttpLimits;
   readonly patience: Patience;

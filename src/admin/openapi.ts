@@ -25,6 +25,7 @@ export const openapi: FastifyDynamicSwaggerOptions = {
       { name: "messages", description: "Schedule, look up, change and cancel." },
       { name: "dead", description: "Look at what could not be delivered, remove it, or bring it back." },
       { name: "retries", description: "Retry policies: store, bind, and ask what they would do." },
+      { name: "dependencies", description: "How what your consumers call is doing; hold it open or closed." },
       { name: "operation", description: "What the process is doing." },
     ],
   },

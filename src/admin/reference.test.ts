@@ -129,6 +129,14 @@ const good: Record<string, { query?: string; type?: string; payload?: string }> 
   cancelRedrive: {},
   redriveOutcomes: {},
   simulateRetries: { type: "application/json", payload: '{"preset":"default"}' },
+  prepareConsumerGroup: { type: "application/json", payload: "{}" },
+  listDependencies: {},
+  showDependency: {},
+  forceDependency: { type: "application/json", payload: '{"state":"open","for":"10m","reason":"maintenance"}' },
+  syncConsumer: {
+    type: "application/json",
+    payload: '{"worker":"w","group":"g","topics":["orders"],"dependencies":[{"key":"k","succeeded":1,"failed":0}]}',
+  },
   listPolicies: {},
   getPolicy: {},
   listPolicyVersions: {},
@@ -143,7 +151,6 @@ const good: Record<string, { query?: string; type?: string; payload?: string }> 
     payload: '{"candidate":{},"failures":[{"message":"m","atMs":1800000000000}]}',
   },
   replayPolicy: { type: "application/x-ndjson", payload: '{"message":"m","atMs":1800000000000}\n' },
-  prepareConsumerGroup: { type: "application/json", payload: "{}" },
   stats: {},
   live: {},
   ready: {},
@@ -167,18 +174,23 @@ describe("the reference", () => {
       payload: good.schedule!.payload!,
     });
     const { id } = scheduled.json<MessageReply>();
-    for (const name of ["mine", "unwanted"]) await t.policies.put(name, { policy: {} });
     const dead = await buryIn(t, "01a3185c-8a00-7c11-9d2e-5b7f0c3a91e4");
     const begun = await t.app.inject({ method: "POST", url: "/v1/redrives", payload: { filter: {}, reason: "r" } });
     const job = begun.json<RedriveReply>().id;
     const idFor = (path: string): string =>
       path.startsWith("/v1/redrives/") ? job : path.startsWith("/v1/dead/") ? dead : id;
+    for (const name of ["mine", "unwanted"]) await t.policies.put(name, { policy: {} });
     for (const { path, method, operation } of operations()) {
       const { query = "", type, payload } = good[operation.operationId]!;
       const name = operation.operationId === "deletePolicy" ? "unwanted" : "mine";
       const reply = await t.app.inject({
         method: method.toUpperCase() as "GET",
-        url: path.replace("{id}", idFor(path)).replace("{group}", "billing").replace("{name}", name) + query,
+        url:
+          path
+            .replace("{id}", idFor(path))
+            .replace("{key}", "k")
+            .replace("{group}", "billing")
+            .replace("{name}", name) + query,
         ...(payload === undefined ? {} : { payload, headers: { "content-type": type! } }),
       });
       expect(reply.statusCode, operation.operationId).toBeLessThan(300);
