@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { fromMysql2, type Mysql2Database } from "./adapters/mysql/from-mysql2.ts";
 import { createMysqlBarrier } from "./adapters/mysql/mysql-barrier.ts";
-import type { Mysql2Pool } from "./adapters/mysql/mysql-connection.ts";
+import { connectionLimitOf, type Mysql2Pool } from "./adapters/mysql/mysql-connection.ts";
 import { classifyMysqlFailure } from "./adapters/mysql/mysql-failure.ts";
 import { MysqlInbox } from "./adapters/mysql/mysql-inbox.ts";
 import { MysqlOutbox, mysqlOutboxWriter } from "./adapters/mysql/mysql-outbox.ts";
@@ -136,6 +136,8 @@ export type TxProducer<Tx> = AsyncDisposable & {
   close(): Promise<void>;
 };
 
+/** Two for the fast path and the relay, one now and then for taking shards, and one for a transaction. */
+const connectionsMin = 4;
 const graceMsDefault = 5_000;
 const keepOutcomesMsDefault = 15 * 60_000;
 const ingestTopicDefault = "ESC_INGEST";
@@ -148,6 +150,12 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
   if (pool === undefined) {
     throw new TypeError(
       "createTxProducer needs a mysql2 pool for its relay and fast path: give pool, or db: fromMysql2(pool)",
+    );
+  }
+  const limit = connectionLimitOf(pool);
+  if (limit !== undefined && limit < connectionsMin) {
+    throw new TypeError(
+      `the pool has ${limit} connections; the producer holds two of them, so give it ${connectionsMin} or more`,
     );
   }
   const parts = await joinParts({ ...options, pool, log });
