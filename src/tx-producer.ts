@@ -153,9 +153,11 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
     );
   }
   const limit = connectionLimitOf(pool);
-  if (limit !== undefined && limit < connectionsMin) {
+  const [held, neededMin] =
+    options.half === undefined ? (["two", connectionsMin] as const) : (["three", connectionsMin + 2] as const);
+  if (limit !== undefined && limit < neededMin) {
     throw new TypeError(
-      `the pool has ${limit} connections; the producer holds two of them, so give it ${connectionsMin} or more`,
+      `the pool has ${limit} connections; the producer holds ${held} of them, so give it ${neededMin} or more`,
     );
   }
   const parts = await joinParts({ ...options, pool, log });
@@ -277,6 +279,10 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
   return producer;
 };
 
+/** Each check takes a connection, for up to a second; at most half of what is left of the pool goes to them. */
+const checksAtOnce = (limit = Number.POSITIVE_INFINITY): number =>
+  Math.max(1, Math.min(8, Math.floor((limit - 3) / 2)));
+
 const withIngest = (ingestTopic: string | undefined) => (ingestTopic === undefined ? {} : { ingestTopic });
 
 /** Resolves when the proxy knows us, so that the first half is asked about and seen; or after a while all the same. */
@@ -293,6 +299,7 @@ const startHalf = async (
     ...(forDelayed === undefined ? {} : { ingestTopic: forDelayed }),
     topics,
     barrier,
+    checksAtOnceMax: checksAtOnce(connectionLimitOf(pool)),
     clock,
     timers,
     random,
