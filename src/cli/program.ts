@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from "commander";
 import { addBroker } from "./commands/broker.ts";
 import { addCancel } from "./commands/cancel.ts";
 import { addDead } from "./commands/dead.ts";
+import { addDependencies } from "./commands/dependencies.ts";
 import { addGet } from "./commands/get.ts";
 import { addGroups } from "./commands/groups.ts";
 import { addHealth } from "./commands/health.ts";
@@ -82,6 +83,7 @@ const buildProgram = (output: Output): Command => {
   addGroups(program, output);
   addHealth(program, output);
   addRetry(program, output);
+  addDependencies(program, output);
   addBroker(program);
   addOutbox(program, output);
   addRelay(program);
