@@ -104,7 +104,7 @@ describe("help", () => {
     expect(code).toBe(0);
     const commands = [...out.matchAll(/^ {2}([a-z]+) (?:\[| {2})/gm)].map(([, name]) => name!);
     expect(commands).toEqual(
-      "serve schedule get cancel reschedule stats dead redrives topics groups health retry broker outbox relay help".split(
+      "serve schedule get cancel reschedule stats dead redrives topics groups health retry dependencies broker outbox relay help".split(
         " ",
       ),
     );
@@ -115,6 +115,18 @@ describe("help", () => {
       "cancel",
       "reschedule",
       "stats",
+      "dead list",
+      "dead groups",
+      "dead show",
+      "dead discard",
+      "dead redrive",
+      "dead audit",
+      "redrives list",
+      "redrives show",
+      "redrives watch",
+      "redrives pause",
+      "redrives resume",
+      "redrives cancel",
       "topics create",
       "topics list",
       "topics delete",
@@ -123,6 +135,14 @@ describe("help", () => {
       "groups delete",
       "health",
       "retry explain",
+      "retry policies list",
+      "retry policies show",
+      "retry policies put",
+      "retry policies delete",
+      "retry bindings list",
+      "retry bindings set",
+      "retry bindings remove",
+      "retry replay",
       "retry presets",
       "broker",
       "outbox migrate",

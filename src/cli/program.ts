@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from "commander";
 import { addBroker } from "./commands/broker.ts";
 import { addCancel } from "./commands/cancel.ts";
 import { addDead } from "./commands/dead.ts";
+import { addDependencies } from "./commands/dependencies.ts";
 import { addGet } from "./commands/get.ts";
 import { addGroups } from "./commands/groups.ts";
 import { addHealth } from "./commands/health.ts";
@@ -14,6 +15,7 @@ import { addSchedule } from "./commands/schedule.ts";
 import { addServe } from "./commands/serve.ts";
 import { addStats } from "./commands/stats.ts";
 import { addTopics } from "./commands/topics.ts";
+import { addTx } from "./commands/tx.ts";
 import { errorAsJson, exitCode, exitCodeLegend, exitCodeOf, explain, QuietExit, UsageError } from "./exit-codes.ts";
 import { timeoutMs } from "./flag-values.ts";
 import type { Output } from "./output.ts";
@@ -81,9 +83,11 @@ const buildProgram = (output: Output): Command => {
   addGroups(program, output);
   addHealth(program, output);
   addRetry(program, output);
+  addDependencies(program, output);
   addBroker(program);
   addOutbox(program, output);
   addRelay(program);
+  addTx(program, output);
   return program;
 };
 
