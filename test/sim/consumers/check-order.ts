@@ -5,7 +5,8 @@ import type { AfterConsumers, Violated } from "./check-consumers.ts";
  * Order, as each mode promises it, by the first time that a message came to its handler.
  *
  * - `block-key` and `block-queue`: not before those ahead of it in its lane have worked or are dead.
- * - `skip-key`: not before those ahead of it have come to their handler for the first time.
+ * - `skip-key`: not before those ahead of it have come to their handler for the first time, unless somebody had them
+ *   before and gave no answer.
  */
 export const checkOrder = ({ options, book }: AfterConsumers, violated: Violated): void => {
   const { order } = options;
@@ -29,9 +30,10 @@ export const checkOrder = ({ options, book }: AfterConsumers, violated: Violated
   }
 };
 
-/** Or was handed over without coming there: parked, deferred, or as a crash. */
-const beganMs = ({ runs, handedOver }: Sent): number =>
+/** Or was handed over without coming there: parked or deferred. */
+const beganMs = ({ runs, handedOver, entries }: Sent): number =>
   Math.min(
+    entries[0]!.deliveries.length > 1 ? 0 : Number.POSITIVE_INFINITY,
     runs[0]?.startMs ?? Number.POSITIVE_INFINITY,
     ...handedOver.map(({ storedMs }) => storedMs ?? Number.POSITIVE_INFINITY),
   );

@@ -2,7 +2,8 @@ import { retryProperty } from "../../../src/consumer/carried.ts";
 import type { HandOff, HandOverMessage, HandOverResult } from "../../../src/consumer/hand-off.port.ts";
 import type { RetryService } from "../../../src/consumer/retry-service.port.ts";
 import { decodeEnvelope } from "../../../src/retry/envelope-codec.ts";
-import type { ConsumerSyncReply } from "../../../src/wire/consumer-sync.ts";
+import type { Service } from "../../../src/service.ts";
+import type { ConsumerSyncReply, ConsumerSyncRequest } from "../../../src/wire/consumer-sync.ts";
 import type { Cluster } from "../cluster.ts";
 import type { Prng } from "../prng.ts";
 import type { SimNode } from "../sim-node.ts";
@@ -106,6 +107,23 @@ const recordOf = (message: HandOverMessage, node: SimNode, world: World, book: B
 const wordsOf = ({ message, kind, said, dueMs, envelope }: HandedOver): string =>
   `${message.name} to ${kind} ${kind === "wait" ? `until ${(dueMs / 1000).toFixed(3)} s` : said}, hop ${envelope.hop}, ${envelope.attempt} attempts, ${envelope.crashes} crashes`;
 
+/** The service's answer, from the two rooms that know. */
+const answerOf = async (service: Service, request: ConsumerSyncRequest): Promise<ConsumerSyncReply> => {
+  const { policies, dependencies } = service;
+  const reply = await dependencies.sync(request);
+  if (reply.policies !== undefined) return reply;
+  const bound =
+    request.policy === undefined
+      ? policies.boundTo(request.group, request.topics)
+      : await policies.named(request.policy);
+  const versions = request.versionsWanted === undefined ? undefined : await policies.asDecided(request.versionsWanted);
+  return {
+    ...reply,
+    ...(bound.tag === request.policiesTag ? undefined : { policies: bound }),
+    ...(versions === undefined ? undefined : { versions }),
+  };
+};
+
 export const simRetryService = (
   node: SimNode,
   parts: { world: World; cluster: Cluster; ways: Ways; random: Prng },
@@ -131,7 +149,7 @@ export const simRetryService = (
         // Over the wire: nothing of it is shared with the service.
         const text = JSON.stringify(request);
         world.after(random.between(0.3, 2), process.node, () => {
-          const work = process.service.dependencies.sync(JSON.parse(text)) as Promise<ConsumerSyncReply>;
+          const work = answerOf(process.service, JSON.parse(text));
           process.requests.add(work);
           work
             .finally(() => process.requests.delete(work))

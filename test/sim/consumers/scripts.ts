@@ -39,7 +39,13 @@ export type ScriptKind =
   | "rule park"
   | "never works";
 
-export const scriptOf = (random: Prng, keys: readonly string[], isOdd: boolean, canCrash: boolean): Script => {
+export const scriptOf = (
+  random: Prng,
+  keys: readonly string[],
+  isOdd: boolean,
+  timeoutMs: number,
+  canLoop: boolean,
+): Script => {
   const plain = { odd: 0, workMs: random.between(1, 60), flavor: random.whole(0, 99), key: undefined, mayDie: [] };
   if (!isOdd || random.chance(0.5)) return { ...plain, kind: "call", key: random.pick(keys) };
   const few = random.whole(1, 3);
@@ -47,9 +53,9 @@ export const scriptOf = (random: Prng, keys: readonly string[], isOdd: boolean, 
   if (choice < 0.2) return { ...plain, kind: "throws", odd: few };
   if (choice < 0.35) return { ...plain, kind: "odd throws", odd: few };
   if (choice < 0.41) return { ...plain, kind: "hangs", odd: random.whole(1, 2) };
-  if (choice < 0.47) return { ...plain, kind: "long", workMs: random.between(1_000, 12_000) };
-  if (choice < 0.55 && canCrash) {
-    return random.chance(0.5)
+  if (choice < 0.47) return { ...plain, kind: "long", workMs: random.between(0.3, 0.9) * timeoutMs };
+  if (choice < 0.55) {
+    return random.chance(0.5) && canLoop
       ? { ...plain, kind: "crashes", odd: Number.POSITIVE_INFINITY, mayDie: ["crash_loop"] }
       : { ...plain, kind: "crashes", odd: 1 };
   }
