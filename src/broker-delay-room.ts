@@ -130,6 +130,7 @@ const quieter = (log: Log): Log => {
 const uncounted: ServiceMetrics = {
   accepted: () => {},
   refused: () => {},
+  removed: () => {},
   sending: () => {},
   ended: () => {},
   failed: () => {},

@@ -2,6 +2,12 @@ import { join } from "node:path";
 import { RedisDelayStore } from "./adapters/redis/redis-delay-store.ts";
 import { RedisDocumentStore } from "./adapters/redis/redis-document-store.ts";
 import { RedisTopicMemory } from "./adapters/redis/redis-topic-memory.ts";
+import {
+  createConsumerGroups,
+  type GroupAdmin,
+  redeliveriesMax,
+  remotingGroupAdmin,
+} from "./adapters/rocketmq/consumer-groups.ts";
 import { ensureIngest } from "./adapters/rocketmq/ensure-ingest.ts";
 import { createRemotingAdmin } from "./adapters/rocketmq/remoting-admin.ts";
 import { createRocketmqSink } from "./adapters/rocketmq/rocketmq-sink.ts";
@@ -9,6 +15,7 @@ import { createRocketmqSource } from "./adapters/rocketmq/rocketmq-source.ts";
 import { createRocketmqTopicDirectory } from "./adapters/rocketmq/rocketmq-topic-directory.ts";
 import type { SessionOptions } from "./adapters/rocketmq/session.ts";
 import { SqliteDelayStore } from "./adapters/sqlite/sqlite-delay-store.ts";
+import type { ConsumerGroups } from "./admin/consumer-groups.port.ts";
 import type { Config, RedisConfig, RocketmqConfig } from "./config.ts";
 import type { DelayStore } from "./delay/delay-store.port.ts";
 import type { DocumentStore } from "./documents/document-store.port.ts";
@@ -30,7 +37,10 @@ export type Surroundings = {
   readonly metrics: Metrics;
 };
 
-export const connect = async (config: Config, surroundings: Surroundings): Promise<ServiceParts> => {
+export const connect = async (
+  config: Config,
+  surroundings: Surroundings,
+): Promise<ServiceParts & { readonly groups: ConsumerGroups }> => {
   const { machine } = surroundings;
   // Adapters time their own calls and stamp what they send; deciding what is due is the service's checked clock alone.
   const clock = uncheckedClock(machine);
@@ -48,8 +58,10 @@ export const connect = async (config: Config, surroundings: Surroundings): Promi
     createRocketmqSource({ ...rocketmq.session, topic, group }),
   );
   if (hasTransactional) sources.push(createRocketmqSource({ ...rocketmq.session, ...transactional }));
+  const { log } = surroundings;
   return {
     ...surroundings,
+    groups: createConsumerGroups({ ingestTopic: topic, admins: rocketmq.groupAdmins, directory, log }),
     store: waiting.store,
     documents: waiting.documents,
     sink: createRocketmqSink(rocketmq.session),
@@ -110,6 +122,7 @@ type Rocketmq = {
   readonly session: SessionOptions;
   /** Sees to it that the ingest topics and their groups exist; false when there is none for transactional messages. */
   readonly prepareIngest: (directory: TopicDirectory) => Promise<boolean>;
+  readonly groupAdmins: readonly GroupAdmin[];
   readonly close: () => Promise<void>;
 };
 
@@ -134,7 +147,8 @@ const reachRocketmq = async (config: Config, surroundings: Surroundings, clock: 
       ]);
       return hasTransactional;
     };
-    return { session, prepareIngest, close: async () => {} };
+    const groupAdmins = admin.map((broker) => remotingGroupAdmin(broker, createRemotingAdmin({ broker, timers })));
+    return { session, prepareIngest, groupAdmins, close: async () => {} };
   }
   const { host, port } = config.embeddedBroker;
   const broker = await startBroker({ folder: join(config.dataDir, "broker"), host, port, ...surroundings });
@@ -149,6 +163,16 @@ const reachRocketmq = async (config: Config, surroundings: Surroundings, clock: 
       await broker.createGroup(transactional.group, { attemptsMax: ingestAttemptsMax });
       return true;
     },
+    groupAdmins: [
+      {
+        broker: broker.endpoint,
+        async makeReady(group, retryTopic, orderly) {
+          await broker.createTopic(retryTopic);
+          await broker.createGroup(group, { attemptsMax: redeliveriesMax + 1, orderly });
+          return false; // it does not say whether they were there
+        },
+      },
+    ],
     close: () => broker.stop(),
   };
 };

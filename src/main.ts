@@ -28,9 +28,12 @@ export const run = async (): Promise<void> => {
 /** @returns how to stop it. */
 const start = async (config: Config, surroundings: Surroundings): Promise<() => Promise<void>> => {
   const { log, timers } = surroundings;
-  const service = new Service(await connect(config, surroundings));
+  const parts = await connect(config, surroundings);
+  const { groups } = parts;
+  const service = new Service(parts);
   await service.start();
-  const app = createApp({ intake: service.intake, overview: service, policies: service.policies, log, timers });
+  const { intake, dead, policies } = service;
+  const app = createApp({ intake, dead, overview: service, groups, policies, log, timers });
   // Requests under way are answered; new ones are refused from now on.
   const stop = (): Promise<void> => service.stop(app.close());
   try {

@@ -1,4 +1,8 @@
 import type { Overview } from "./admin/overview.port.ts";
+import { DeadRoom } from "./dead/dead-room.ts";
+import { RedriveLoop } from "./dead/redrive-loop.ts";
+import { RedriveReports } from "./dead/redrive-reports.ts";
+import type { RedriveWitness } from "./dead/redrive-witness.port.ts";
 import type { DelayStore } from "./delay/delay-store.port.ts";
 import { Loader } from "./delay/loader.ts";
 import { NearSet } from "./delay/near-set.ts";
@@ -59,7 +63,7 @@ export type ServiceParts = {
 
 export type ServiceMetrics = Pick<
   Metrics,
-  "accepted" | "refused" | "sending" | "ended" | "failed" | "rotate" | "recentLateness" | "gauge" | "render"
+  "accepted" | "refused" | "removed" | "sending" | "ended" | "failed" | "rotate" | "recentLateness" | "gauge" | "render"
 >;
 
 /** Until credentials exist, everything belongs to one tenant. */
@@ -77,6 +81,8 @@ export class Service implements Overview {
   readonly intake: StoreIntake;
   readonly policies: PolicyBook;
   readonly dependencies: DependencyDesk;
+  readonly dead: DeadRoom;
+  readonly redriveWitness: RedriveWitness;
   readonly #parts: ServiceParts;
   readonly #clock: CheckedClock;
   readonly #health: Health;
@@ -86,6 +92,7 @@ export class Service implements Overview {
   readonly #loader: Loader;
   readonly #topics: TopicGate;
   readonly #parked: ParkedCount;
+  readonly #redrives: RedriveLoop;
   readonly #loops: {
     checks: Loop;
     keeper: Loop;
@@ -94,6 +101,8 @@ export class Service implements Overview {
     policies: Loop;
     board: Loop;
     releaser: Loop;
+    redrives: Loop;
+    reports: Loop;
     receivers: Loop[];
   };
   #stopping = false;
@@ -199,6 +208,22 @@ export class Service implements Overview {
     });
     this.#parked = new ParkedCount(store, bays);
     this.dependencies = new DependencyDesk({ board, parked: this.#parked, clock });
+    const window = this.#dispatcher;
+    this.#redrives = new RedriveLoop({ store, documents, clock, log, node, ownTopics, window });
+    const reports = new RedriveReports(documents, node, log);
+    this.redriveWitness = reports;
+    this.dead = new DeadRoom({
+      store,
+      documents,
+      clock,
+      random,
+      ownTopics,
+      discarded: (count) => this.#metrics.removed("operator", count),
+      wake: () => {
+        this.#redrives.wake();
+        this.#loops.redrives.wake();
+      },
+    });
 
     const loop = (name: string, runOnce: (signal: AbortSignal) => Promise<number>, errorBackoffMaxMs = 5_000) =>
       new Loop({ name, timers, log, runOnce, errorBackoffMs: { first: 100, max: errorBackoffMaxMs } });
@@ -212,6 +237,8 @@ export class Service implements Overview {
       policies: loop("retry policies", () => this.policies.runOnce(), 1_000),
       board: loop("dependency board", () => board.runOnce(), dependencyBackoffMaxMs),
       releaser: loop("releaser", (signal) => releaser.runOnce(signal), dependencyBackoffMaxMs),
+      redrives: loop("redrives", () => this.#redrives.runOnce()),
+      reports: loop("redrive reports", () => reports.runOnce()),
       receivers: sources.map((source, i) => {
         const receiver = new TopicReceiver({
           source,
@@ -268,8 +295,9 @@ export class Service implements Overview {
     await this.#topics.load();
     await this.policies.runOnce();
     await this.#keeper.runOnce();
-    const { checks, keeper, loader, ticker, policies, board, releaser, receivers } = this.#loops;
-    for (const loop of [checks, keeper, loader, ticker, policies, board, releaser, ...receivers]) loop.start();
+    const { checks, keeper, loader, ticker, policies, board, releaser, redrives, reports, receivers } = this.#loops;
+    const loops = [checks, keeper, loader, ticker, policies, board, releaser, redrives, reports, ...receivers];
+    for (const loop of loops) loop.start();
     log.info(
       { node: this.#parts.node, shards: this.#keeper.heldShards.length, of: store.shardCount },
       "escapement is running",
@@ -284,8 +312,9 @@ export class Service implements Overview {
     if (this.#stopping) return;
     this.#stopping = true;
     const { store, sink, sources, timers, log } = this.#parts;
-    const { checks, keeper, loader, ticker, policies, board, releaser, receivers } = this.#loops;
-    await Promise.all([releaser.stop(), board.stop()]);
+    const { checks, keeper, loader, ticker, policies, board, releaser, redrives, reports, receivers } = this.#loops;
+    await Promise.all([releaser, board, redrives, reports].map((loop) => loop.stop()));
+    await this.#redrives.stop();
     await Promise.all(receivers.map((loop) => loop.stop()));
     await Promise.all(sources.map((source) => source.close()));
     const drained = this.#keeper.handOverAll().then(() => true);

@@ -50,6 +50,7 @@ const rooms = [
   "dispatch",
   "index",
   "admin",
+  "tx",
   "documents",
   "policies",
   "dependencies",
@@ -57,7 +58,12 @@ const rooms = [
   "consumer",
 ];
 /** Small pure nouns next to a port, which belong to it. */
-const openBesidesPorts = new Set(["src/delay/record.ts", "src/dispatch/dispatch-metrics.ts"]);
+const openBesidesPorts = new Set([
+  "src/ingest/admit.ts",
+  "src/tx/tx-error.ts",
+  "src/delay/record.ts",
+  "src/dispatch/dispatch-metrics.ts",
+]);
 
 /** Undefined when the arrow is allowed; otherwise the rule it breaks. */
 const ruleBroken = (from: string, target: string, typeOnly = false): string | undefined => {

@@ -40,8 +40,10 @@ const service = await embeddedService(
 );
 const app = createApp({
   intake: service.intake,
+  dead: service.dead,
   overview: service,
   policies: service.policies,
+  groups: { prepare: async (group) => ({ group, retryTopic: group, ingestTopic: "" }) },
   log: silentLog,
   timers: systemTimers,
 });

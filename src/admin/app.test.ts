@@ -1,7 +1,7 @@
 import { afterAll, beforeEach, describe, expect, it, test } from "vitest";
 import { type ErrorCode, EscapementError, errorTable } from "../message/errors.ts";
 import type { BatchReply, MessageReply, Problem } from "../wire/http.ts";
-import { type TestApp, testApp, testStats } from "./testing.ts";
+import { buryIn, type TestApp, testApp, testStats } from "./testing.ts";
 
 const t: TestApp = testApp();
 beforeEach(() => {
@@ -160,14 +160,48 @@ describe("operation", () => {
       "text/plain; version=0.0.4; charset=utf-8",
       "esc_up 1\n",
     ]);
-    const ids = [await schedule(), await schedule(), await schedule()].map(({ id }) => id);
-    for (const id of ids) t.intake.put(id, "dead");
+    const ids: string[] = [];
+    // In the order of shards, and in a shard of their coming.
+    for (const end of ["0000", "0002", "0001"]) ids.push(await buryIn(t, `01a3185c-8a00-7c11-9d2e-5b7f0c3a${end}`));
     const first = (await t.app.inject("/v1/dead?limit=2")).json();
     expect(first.items).toHaveLength(2);
     expect(first.items[0]).toMatchObject({ state: "dead", reason: { code: "topic_not_found" } });
     const second = (await t.app.inject(`/v1/dead?limit=2&cursor=${first.cursor}`)).json();
     expect([...first.items, ...second.items].map(({ id }) => id)).toEqual(ids);
-    expect(second.cursor).toBeUndefined();
+    expect([first.complete, second.complete, second.cursor]).toEqual([false, true, undefined]);
+    await t.app.inject({ method: "POST", url: "/v1/dead/discard", payload: { filter: {}, reason: "over" } });
+    expect((await t.app.inject("/v1/dead")).json()).toEqual({ items: [], scanned: 0, complete: true });
+  });
+
+  it("begins a redrive with 201, shows it, and takes its commands with and without a body", async () => {
+    const id = await buryIn(t, "01a3185c-8a00-7c11-9d2e-5b7f0c3a0004");
+    const dry = await t.app.inject({ method: "POST", url: "/v1/redrives", payload: { filter: {}, dryRun: true } });
+    expect([dry.statusCode, dry.json()]).toMatchObject([200, { dryRun: true, matched: 1, sample: [{ id }] }]);
+    const payload = { filter: { ids: [id] }, reason: "mended", by: "ada" };
+    const begun = await t.app.inject({ method: "POST", url: "/v1/redrives", payload });
+    expect([begun.statusCode, begun.json()]).toMatchObject([
+      201,
+      { state: "canary", by: "ada", filter: { ids: [id] } },
+    ]);
+    const url = `/v1/redrives/${begun.json().id}`;
+    expect((await t.app.inject({ method: "POST", url: `${url}/pause` })).json()).toMatchObject({ state: "paused" });
+    const resumed = await t.app.inject({ method: "POST", url: `${url}/resume`, payload: { reason: "on" } });
+    expect(resumed.json()).toMatchObject({ state: "canary" });
+    expect((await t.app.inject({ method: "POST", url: `${url}/cancel` })).json()).toMatchObject({ state: "canceled" });
+    const late = await t.app.inject({ method: "POST", url: `${url}/resume` });
+    expect([late.statusCode, late.json().code]).toEqual([409, "too_late"]);
+    expect((await t.app.inject("/v1/redrives")).json().items).toHaveLength(1);
+    expect((await t.app.inject("/v1/dead/audit")).json().items.length).toBeGreaterThan(3);
+    for (const [request, code] of [
+      [{ filter: {} }, "invalid_field"],
+      [{ reason: "x" }, "missing_field"],
+      [{ filter: { colour: "red" }, reason: "x" }, "invalid_field"],
+    ] as const) {
+      const refused = await t.app.inject({ method: "POST", url: "/v1/redrives", payload: request });
+      expect([refused.statusCode, refused.json().code]).toEqual([400, code]);
+    }
+    const unknown = await t.app.inject("/v1/redrives/nope");
+    expect([unknown.statusCode, unknown.json().code]).toEqual([404, "redrive_not_found"]);
   });
 
   it("is live while it answers and ready only when all is well", async () => {
@@ -250,6 +284,10 @@ describe("errors", () => {
     ["GET", "/v1/dead?limit=1e2", 400, "invalid_field"],
     ["GET", "/v1/dead?limit=", 400, "invalid_field"],
     ["GET", "/v1/dead?cursor=", 400, "invalid_field"],
+    ["GET", "/v1/dead?from=yesterday", 400, "invalid_field"],
+    ["GET", "/v1/dead?colour=red", 400, "unknown_field"],
+    ["GET", "/v1/dead/x", 400, "invalid_id"],
+    ["GET", "/v1/redrives/x/outcomes?outcome=odd", 400, "invalid_field"],
     ["GET", `/v1/dead?cursor=${"9".repeat(257)}`, 400, "invalid_field"],
     ["GET", "/v1/stats?x", 400, "unknown_field"],
   ])("%s %s is %i %s", async (method, url, status, code) => {

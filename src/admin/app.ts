@@ -1,6 +1,7 @@
 import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import { type FastifyInstance, type FastifyRequest, fastify } from "fastify";
+import type { DeadUseCases } from "../dead/dead.port.ts";
 import type { Intake } from "../ingest/intake.port.ts";
 import { EscapementError } from "../message/errors.ts";
 import type { Policies } from "../policies/policies.port.ts";
@@ -8,6 +9,8 @@ import type { Log } from "../runtime/log.ts";
 import type { Timers } from "../runtime/timers.ts";
 import { admitRequest } from "./admit-request.ts";
 import { finishClosing } from "./closing.ts";
+import type { ConsumerGroups } from "./consumer-groups.port.ts";
+import { deadSchemas } from "./dead-schemas.ts";
 import type { HttpContext } from "./http-context.ts";
 import { defaultHttpLimits, type HttpLimits } from "./http-limits.ts";
 import { parseJson, type SafeParse } from "./json-text.ts";
@@ -22,9 +25,11 @@ import { requestSchemas } from "./request-schemas.ts";
 import { retrySchemas } from "./retry-schemas.ts";
 import { RouteTable } from "./route-table.ts";
 import { batchRoutes } from "./routes/batch.ts";
+import { consumerGroupRoutes } from "./routes/consumer-groups.ts";
 import { deadRoutes } from "./routes/dead.ts";
 import { messageRoutes } from "./routes/message.ts";
 import { processRoutes } from "./routes/process.ts";
+import { redriveRoutes } from "./routes/redrives.ts";
 import { retryRoutes } from "./routes/retry.ts";
 import { scheduleRoutes } from "./routes/schedule.ts";
 
@@ -38,7 +43,9 @@ import { scheduleRoutes } from "./routes/schedule.ts";
  */
 export type AppOptions = {
   readonly intake: Intake;
+  readonly dead: DeadUseCases;
   readonly overview: Overview;
+  readonly groups: ConsumerGroups;
   readonly policies: Policies;
   readonly log: Log;
   readonly timers: Timers;
@@ -48,7 +55,7 @@ export type AppOptions = {
 };
 
 export const createApp = (options: AppOptions): FastifyInstance => {
-  const { intake, overview, policies, log } = options;
+  const { intake, dead, overview, groups, policies, log } = options;
   const limits: HttpLimits = { ...defaultHttpLimits, ...options.limits };
   const patience = new Patience(options.timers, limits.receiveTimeoutMs);
   const gate = new LoadGate(limits.inFlightRequestsMax, limits.inFlightBytesMax);
@@ -108,7 +115,9 @@ export const createApp = (options: AppOptions): FastifyInstance => {
 
   const context: HttpContext = {
     intake,
+    dead,
     overview,
+    groups,
     policies,
     limits,
     patience,
@@ -121,14 +130,16 @@ export const createApp = (options: AppOptions): FastifyInstance => {
       return known;
     },
   };
-  for (const schema of [...requestSchemas, ...replySchemas, ...retrySchemas]) app.addSchema(schema);
+  for (const schema of [...requestSchemas, ...replySchemas, ...retrySchemas, ...deadSchemas]) app.addSchema(schema);
   app.register(swagger, openapi);
   app.register(swaggerUi, { routePrefix: "/docs", staticCSP: true });
   app.register(async (scope) => {
     scheduleRoutes(scope, context);
     messageRoutes(scope, context);
     deadRoutes(scope, context);
+    redriveRoutes(scope, context);
     retryRoutes(scope, context);
+    consumerGroupRoutes(scope, context);
     processRoutes(scope, context);
     scope.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
   });

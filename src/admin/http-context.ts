@@ -1,7 +1,9 @@
 import type { FastifyRequest, onRequestHookHandler } from "fastify";
+import type { DeadUseCases } from "../dead/dead.port.ts";
 import type { Intake } from "../ingest/intake.port.ts";
 import type { EscapementError } from "../message/errors.ts";
 import type { Policies } from "../policies/policies.port.ts";
+import type { ConsumerGroups } from "./consumer-groups.port.ts";
 import type { HttpLimits } from "./http-limits.ts";
 import type { SafeParse } from "./json-text.ts";
 import type { Overview } from "./overview.port.ts";
@@ -10,7 +12,9 @@ import type { Patience } from "./patience.ts";
 /** What the route files are given. */
 export type HttpContext = {
   readonly intake: Intake;
+  readonly dead: DeadUseCases;
   readonly overview: Overview;
+  readonly groups: ConsumerGroups;
   readonly policies: Policies;
   readonly limits: HttpLimits;
   readonly patience: Patience;

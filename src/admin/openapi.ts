@@ -23,6 +23,7 @@ export const openapi: FastifyDynamicSwaggerOptions = {
     },
     tags: [
       { name: "messages", description: "Schedule, look up, change and cancel." },
+      { name: "dead", description: "Look at what could not be delivered, remove it, or bring it back." },
       { name: "retries", description: "Ask what a retry policy would do." },
       { name: "operation", description: "What the process is doing." },
     ],

@@ -2,9 +2,23 @@ import type { Static } from "typebox";
 import { afterAll, beforeAll, describe, expect, expectTypeOf, it } from "vitest";
 import { errorTable } from "../message/errors.ts";
 import type {
+  DeadAudit,
+  DeadFilterInput,
+  DeadGroupsReply,
+  DeadList,
+  DiscardReply,
+  DiscardRequest,
+  RedriveDryRunReply,
+  RedriveList,
+  RedriveOutcomes,
+  RedriveReply,
+  RedriveRequest,
+} from "../wire/dead.ts";
+import type {
   BatchItemReply,
   BatchReply,
-  DeadPage,
+  ConsumerGroupReply,
+  ConsumerGroupRequest,
   HealthReply,
   MessageDetails,
   MessageReply,
@@ -15,10 +29,11 @@ import type {
   SimulateRetriesRequest,
   StatsReply,
 } from "../wire/http.ts";
+import type * as deads from "./dead-schemas.ts";
 import type * as replies from "./reply-schemas.ts";
 import type * as requests from "./request-schemas.ts";
 import type * as retries from "./retry-schemas.ts";
-import { testApp } from "./testing.ts";
+import { buryIn, testApp } from "./testing.ts";
 
 // The API reference is true: its shapes are the wire types, its routes exist and answer what it says.
 
@@ -31,7 +46,19 @@ describe("schemas", () => {
     expectTypeOf<Static<typeof replies.ProblemSchema>>().toEqualTypeOf<Problem>();
     expectTypeOf<Static<typeof replies.BatchItemReplySchema>>().toEqualTypeOf<BatchItemReply>();
     expectTypeOf<Static<typeof replies.BatchReplySchema>>().toEqualTypeOf<BatchReply>();
-    expectTypeOf<Static<typeof replies.DeadPageSchema>>().toEqualTypeOf<DeadPage>();
+    expectTypeOf<Static<typeof requests.ConsumerGroupRequestSchema>>().toEqualTypeOf<ConsumerGroupRequest>();
+    expectTypeOf<Static<typeof replies.ConsumerGroupReplySchema>>().toEqualTypeOf<ConsumerGroupReply>();
+    expectTypeOf<Static<typeof deads.DeadFilterSchema>>().toEqualTypeOf<DeadFilterInput>();
+    expectTypeOf<Static<typeof deads.DeadListSchema>>().toEqualTypeOf<DeadList>();
+    expectTypeOf<Static<typeof deads.DeadGroupsReplySchema>>().toEqualTypeOf<DeadGroupsReply>();
+    expectTypeOf<Static<typeof deads.DiscardRequestSchema>>().toEqualTypeOf<DiscardRequest>();
+    expectTypeOf<Static<typeof deads.DiscardReplySchema>>().toEqualTypeOf<DiscardReply>();
+    expectTypeOf<Static<typeof deads.RedriveRequestSchema>>().toEqualTypeOf<RedriveRequest>();
+    expectTypeOf<Static<typeof deads.RedriveReplySchema>>().toEqualTypeOf<RedriveReply>();
+    expectTypeOf<Static<typeof deads.RedriveDryRunReplySchema>>().toEqualTypeOf<RedriveDryRunReply>();
+    expectTypeOf<Static<typeof deads.RedriveListSchema>>().toEqualTypeOf<RedriveList>();
+    expectTypeOf<Static<typeof deads.RedriveOutcomesSchema>>().toEqualTypeOf<RedriveOutcomes>();
+    expectTypeOf<Static<typeof deads.DeadAuditSchema>>().toEqualTypeOf<DeadAudit>();
     expectTypeOf<Static<typeof replies.StatsReplySchema>>().toEqualTypeOf<StatsReply>();
     expectTypeOf<Static<typeof replies.HealthReplySchema>>().toEqualTypeOf<HealthReply>();
     expectTypeOf<Static<typeof retries.SimulateRetriesRequestSchema>>().toEqualTypeOf<SimulateRetriesRequest>();
@@ -71,7 +98,19 @@ const good: Record<string, { query?: string; type?: string; payload?: string }> 
   cancelById: {},
   cancelByKey: { query: "?key=k" },
   listDead: {},
+  groupDead: {},
+  auditDead: {},
+  getDead: {},
+  discardDead: { type: "application/json", payload: '{"filter":{"topic":"none"},"reason":"r"}' },
+  redrive: { type: "application/json", payload: '{"filter":{},"reason":"r"}' },
+  listRedrives: {},
+  getRedrive: {},
+  pauseRedrive: {},
+  resumeRedrive: {},
+  cancelRedrive: {},
+  redriveOutcomes: {},
   simulateRetries: { type: "application/json", payload: '{"preset":"default"}' },
+  prepareConsumerGroup: { type: "application/json", payload: "{}" },
   stats: {},
   live: {},
   ready: {},
@@ -95,11 +134,16 @@ describe("the reference", () => {
       payload: good.schedule!.payload!,
     });
     const { id } = scheduled.json<MessageReply>();
+    const dead = await buryIn(t, "01a3185c-8a00-7c11-9d2e-5b7f0c3a91e4");
+    const begun = await t.app.inject({ method: "POST", url: "/v1/redrives", payload: { filter: {}, reason: "r" } });
+    const job = begun.json<RedriveReply>().id;
+    const idFor = (path: string): string =>
+      path.startsWith("/v1/redrives/") ? job : path.startsWith("/v1/dead/") ? dead : id;
     for (const { path, method, operation } of operations()) {
       const { query = "", type, payload } = good[operation.operationId]!;
       const reply = await t.app.inject({
         method: method.toUpperCase() as "GET",
-        url: path.replace("{id}", id) + query,
+        url: path.replace("{id}", idFor(path)) + query,
         ...(payload === undefined ? {} : { payload, headers: { "content-type": type! } }),
       });
       expect(reply.statusCode, operation.operationId).toBeLessThan(300);

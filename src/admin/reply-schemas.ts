@@ -20,6 +20,32 @@ const instant = (description: string) =>
 const id = Type.String({ format: "uuid", description: "The message's id.", examples: [exampleId] });
 const attempt = Type.Integer({ minimum: 0, description: "Sends taken so far." });
 
+const RetryDetailsSchema = Type.Object(
+  {
+    group: Type.String({ description: "The consumer group that gave it up." }),
+    originTopic: Type.String({ description: "Where the group received it." }),
+    originId: Type.String(),
+    originBornAt: instant("When it was sent there."),
+    attempts: Type.Integer({ minimum: 0, description: "Attempts of its consumer." }),
+    crashes: Type.Integer({ minimum: 0, description: "Of these, how many ended without an outcome." }),
+    firstFailedAt: Type.Optional(instant("When it failed first.")),
+    policy: Type.String({ description: "The policy that decided last.", examples: ["default@3"] }),
+    replays: Type.Integer({ minimum: 0, description: "Times it was brought back from the dead." }),
+    history: Type.Array(
+      Type.Object({
+        attempt: Type.Integer(),
+        at: instant("When."),
+        class: Type.String({ examples: ["transient"] }),
+        code: Type.String({ examples: ["ECONNREFUSED"] }),
+        fingerprint: Type.String({ description: "Equal for failures of one cause." }),
+        text: Type.String(),
+      }),
+      { description: "The first failure and the last ones, oldest first." },
+    ),
+  },
+  { description: "What its consumer wrote with it, where a consumer gave it up." },
+);
+
 export const MessageReplySchema = named(
   "MessageReply",
   Type.Object(
@@ -68,6 +94,7 @@ export const MessageDetailsSchema = named(
       bodyBase64: Type.Optional(
         Type.String({ contentEncoding: "base64", description: "The body; only when asked for with body=true." }),
       ),
+      retry: Type.Optional(RetryDetailsSchema),
     },
     {
       description:
@@ -108,14 +135,6 @@ export const BatchReplySchema = named(
     accepted: Type.Integer({ minimum: 0 }),
     rejected: Type.Integer({ minimum: 0 }),
     results: Type.Array(ref(BatchItemReplySchema), { description: "One result per item, in order." }),
-  }),
-);
-
-export const DeadPageSchema = named(
-  "DeadPage",
-  Type.Object({
-    items: Type.Array(ref(MessageDetailsSchema)),
-    cursor: Type.Optional(Type.String({ description: "Give it to get the next page. Absent on the last one." })),
   }),
 );
 
@@ -176,13 +195,25 @@ export const HealthReplySchema = named(
 );
 
 /** Added to the app under their `$id`, and listed in the reference under it. */
+export const ConsumerGroupReplySchema = named(
+  "ConsumerGroupReply",
+  Type.Object(
+    {
+      group: Type.String(),
+      retryTopic: Type.String({ description: "Where failed messages come back to the group." }),
+      ingestTopic: Type.String({ description: "Where consumers hand them over." }),
+    },
+    { description: "A consumer group that is ready for retries." },
+  ),
+);
+
 export const replySchemas = [
+  ConsumerGroupReplySchema,
   MessageReplySchema,
   MessageDetailsSchema,
   ProblemSchema,
   BatchItemReplySchema,
   BatchReplySchema,
-  DeadPageSchema,
   StatsReplySchema,
   HealthReplySchema,
 ] as const;

@@ -144,4 +144,16 @@ export const RescheduleRequestSchema = named(
 );
 
 /** Added to the app under their `$id`, and listed in the reference under it. */
-export const requestSchemas = [ScheduleRequestSchema, RescheduleRequestSchema] as const;
+export const ConsumerGroupRequestSchema = named(
+  "ConsumerGroupRequest",
+  Type.Object(
+    {
+      ordered: Type.Optional(
+        Type.Boolean({ default: false, description: "One message of a message group at a time (FIFO topics)." }),
+      ),
+    },
+    { additionalProperties: false, description: "What a consumer group needs." },
+  ),
+);
+
+export const requestSchemas = [ScheduleRequestSchema, RescheduleRequestSchema, ConsumerGroupRequestSchema] as const;

@@ -1,20 +1,24 @@
 import type { AddressInfo } from "node:net";
 import { createConnection, type Socket } from "node:net";
 import type { FastifyInstance } from "fastify";
+import { MemoryDelayStore } from "../adapters/memory/memory-delay-store.ts";
 import { MemoryDocumentStore } from "../adapters/memory/memory-document-store.ts";
 import { systemTimers } from "../adapters/system/system-time.ts";
+import { DeadRoom } from "../dead/dead-room.ts";
 import { admitRef, admitReschedule, admitSchedule } from "../ingest/admit.ts";
 import type { Intake, MessageRef } from "../ingest/intake.port.ts";
 import { EscapementError, isEscapementError } from "../message/errors.ts";
+import { type MessageId, shardOf } from "../message/id.ts";
 import type { DelayedMessage } from "../message/message.ts";
 import type { MessageState } from "../message/state.ts";
 import { epochMs, formatInstant } from "../message/time.ts";
 import { PolicyBook } from "../policies/policy-book.ts";
 import { type Log, silentLog } from "../runtime/log.ts";
 import type { Random } from "../runtime/random.ts";
-import type { BatchItemReply, DeadPage, HealthReply, MessageDetails, MessageReply, StatsReply } from "../wire/http.ts";
+import type { BatchItemReply, HealthReply, MessageDetails, MessageReply, StatsReply } from "../wire/http.ts";
 import { problemOf } from "../wire/problem.ts";
 import { type AppOptions, createApp } from "./app.ts";
+import type { ConsumerGroups } from "./consumer-groups.port.ts";
 import type { Overview } from "./overview.port.ts";
 
 /**
@@ -122,22 +126,6 @@ export class RememberingIntake implements Intake {
     return details;
   }
 
-  async dead(cursor: string | undefined, limit: number): Promise<DeadPage> {
-    await this.#open();
-    const items = [...this.#kept.values()]
-      .filter(({ state }) => state === "dead")
-      .slice(Number(cursor ?? 0), Number(cursor ?? 0) + limit)
-      .map(({ message }) => ({
-        id: message.id,
-        state: "dead" as const,
-        deliverAt: formatInstant(message.deliverAtMs),
-        attempt: 80,
-        endedAt: formatInstant(testNowMs),
-        reason: { code: "topic_not_found", detail: "The topic is gone." },
-      }));
-    return items.length < limit ? { items } : { items, cursor: String(Number(cursor ?? 0) + limit) };
-  }
-
   /** Does to a message what this fake cannot do by itself. */
   put(id: string, state: MessageState): void {
     this.#kept.get(id)!.state = state;
@@ -211,6 +199,8 @@ export type TestApp = {
   readonly app: FastifyInstance;
   readonly intake: RememberingIntake;
   readonly overview: FixedOverview;
+  /** What the dead lie in: the real room on a store in memory. */
+  readonly store: MemoryDelayStore;
   /** Errors that were logged as bugs. */
   readonly bugs: unknown[];
 };
@@ -218,16 +208,44 @@ export type TestApp = {
 export const testApp = (options: Pick<AppOptions, "limits" | "tenantOf"> = {}): TestApp => {
   const intake = new RememberingIntake();
   const overview = new FixedOverview();
+  const groups: ConsumerGroups = {
+    prepare: async (group) => ({ group, retryTopic: `ESC_RETRY_${group}`, ingestTopic: "ESC_INGEST" }),
+  };
   const bugs: unknown[] = [];
   const log: Log = { ...silentLog, error: (fields: unknown) => void bugs.push(fields) };
   const clock = { nowMs: () => testNowMs };
   const policies = new PolicyBook({ documents: new MemoryDocumentStore(), clock, log });
-  return {
-    app: createApp({ intake, overview, policies, log, timers: systemTimers, ...options }),
-    intake,
-    overview,
-    bugs,
+  let drawn = 0;
+  const store = new MemoryDelayStore({ shardCount: 2, clockMs: () => testNowMs });
+  const dead = new DeadRoom({
+    store,
+    documents: new MemoryDocumentStore(),
+    clock: { nowMs: () => testNowMs, monotonicMs: () => 0 },
+    random: { float: () => 0.5, bytes: (target) => target.fill(++drawn) },
+    ownTopics: new Set(["ESC_INGEST"]),
+    discarded: () => {},
+    wake: () => {},
+  });
+  const app = createApp({ intake, dead, overview, groups, policies, log, timers: systemTimers, ...options });
+  return { app, intake, overview, store, bugs };
+};
+
+/** A dead message in the store of a test. */
+export const buryIn = async ({ store }: TestApp, id: string): Promise<string> => {
+  const message: DelayedMessage = {
+    id: id as MessageId,
+    tenant: "default",
+    topic: "orders",
+    keys: [],
+    properties: new Map(),
+    body: Buffer.from("body"),
+    deliverAtMs: testNowMs,
+    acceptedAtMs: testNowMs,
+    attempt: 80,
   };
+  const reason = { code: "topic_not_found", detail: "The topic is gone." };
+  await store.bury(shardOf(message.id, store.shardCount), [{ message, reason }], epochMs(testNowMs - 1));
+  return id;
 };
 
 /** Listens on a free port of the loopback and answers the port. */

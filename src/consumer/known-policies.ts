@@ -1,5 +1,6 @@
 import { isEscapementError } from "../message/errors.ts";
 import type { RetryEnvelope } from "../retry/envelope.ts";
+import { versionInForce } from "../retry/in-flight.ts";
 import { parsePolicy } from "../retry/parse-policy.ts";
 import type { RetryPolicy } from "../retry/policy.ts";
 import { presets } from "../retry/presets.ts";
@@ -47,7 +48,12 @@ export class KnownPolicies {
   /** Of a message with these, which was last decided by what its envelope says. */
   of(topic: string, tag: string | undefined, { policy: label, attempt }: RetryEnvelope): PolicyInUse {
     const current = this.#current(topic, tag);
-    if (current.policy.inFlight !== "keep" || attempt === 0 || label === current.label) return current;
+    const [name, version] = current.label.split("@") as [string, string];
+    const holds = versionInForce(
+      { name, version: Number(version), policy: current.policy },
+      attempt === 0 ? undefined : label,
+    );
+    if (holds === current.label) return current;
     const kept = this.#versions.get(label);
     if (kept === undefined && this.#wanted.size < versionsMax) this.#wanted.add(label);
     return kept === undefined || kept === null ? current : { label, policy: kept };

@@ -14,11 +14,15 @@ export const beginAudit = async (
   nowMs: EpochMs,
   entry: AuditEntry,
 ): Promise<(more: Partial<AuditEntry>) => Promise<void>> => {
-  const chance = Buffer.from(random.bytes(new Uint8Array(4))).toString("hex");
-  // Counted down, so that the newest are first.
-  const name = `${String(1e15 - nowMs).padStart(16, "0")}-${chance}`;
   const full: DeadAuditEntry = { at: formatInstant(nowMs), ...entry };
-  await documents.write(kinds.audit, name, JSON.stringify(full), 0);
+  const newName = (): string => {
+    const chance = Buffer.from(random.bytes(new Uint8Array(4))).toString("hex");
+    // Counted down, so that the newest are first.
+    return `${String(1e15 - nowMs).padStart(16, "0")}-${chance}`;
+  };
+  let name = newName();
+  // Two of one millisecond may draw the same name; neither may get lost.
+  while ((await documents.write(kinds.audit, name, JSON.stringify(full), 0)).outcome !== "written") name = newName();
   return async (more) => {
     await documents.write(kinds.audit, name, JSON.stringify({ ...full, ...more }), 1);
   };

@@ -162,7 +162,8 @@ export class DeadRoom implements DeadUseCases {
       redrive: job.id,
     });
     // First the job: who finds it open finds it there.
-    await documents.write(kinds.job, job.id, JSON.stringify(job), 0);
+    const { outcome } = await documents.write(kinds.job, job.id, JSON.stringify(job), 0);
+    if (outcome !== "written") throw new EscapementError("internal", `the id ${job.id} was drawn twice`);
     await openJob(documents, job.id);
     wake();
     return redriveReplyOf(job);

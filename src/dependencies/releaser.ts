@@ -43,6 +43,8 @@ const callsAtOnce = 8;
  * the message back at once, and again, and again.
  */
 const stayMinMs = 5_000;
+/** The probes of a round come out within so long. */
+const probesTakeMs = 2_000;
 /** As one `reschedule` may take. */
 const releasedAtOnceMax = 200;
 /** How often is looked for messages that were parked for longer than anything may be. */
@@ -51,7 +53,16 @@ const overdueEveryMs = 60_000;
 const strayPerSec = 10;
 
 type Look = { nextAtMs: number; bay: number; readonly seen: Set<number> };
-type Bay = { readonly shards: Set<number>; credit: number; filledAtMs: number; round: number; overdueAtMs: number };
+type Bay = {
+  readonly shards: Set<number>;
+  /** Messages that may come out; fractions are saved up. */
+  credit: number;
+  filledAtMs: number;
+  /** Of the probes of this round. */
+  probesLeft: number;
+  round: number;
+  overdueAtMs: number;
+};
 
 export class Releaser {
   readonly #options: ReleaserOptions;
@@ -59,6 +70,7 @@ export class Releaser {
   /** Bays in which something lies, the one that waited longest first. */
   readonly #bays = new Map<number, Bay>();
   #turn = 0;
+  #spread = 0;
 
   constructor(options: ReleaserOptions) {
     this.#options = options;
@@ -131,7 +143,7 @@ export class Releaser {
     let known = this.#bays.get(bay);
     if (known === undefined) {
       const nowMs = this.#options.clock.monotonicMs();
-      known = { shards: new Set(), credit: 0, filledAtMs: nowMs, round: 0, overdueAtMs: nowMs };
+      known = { shards: new Set(), credit: 0, filledAtMs: nowMs, probesLeft: 0, round: 0, overdueAtMs: nowMs };
       this.#bays.set(bay, known);
     }
     known.shards.add(shard);
@@ -184,12 +196,22 @@ export class Releaser {
     const passedMs = nowMs - bay.filledAtMs;
     bay.filledAtMs = nowMs;
     if ("probes" in release) {
-      if (release.round !== bay.round) bay.credit = Math.min(release.probes, (bay.credit % 1) + release.probes * share);
+      const probes = release.probes * share;
+      if (release.round !== bay.round) bay.probesLeft = probes + (bay.probesLeft % 1);
       bay.round = release.round;
+      // One after the other: all at once they would be too much for a small one that is well again.
+      const now = Math.min(bay.probesLeft, (probes * passedMs) / probesTakeMs);
+      bay.probesLeft -= now;
+      bay.credit += now;
       return;
     }
     const perSec = release.perSec * share;
     bay.credit = perSec === 0 ? 0 : Math.min(Math.max(1, perSec), bay.credit + (perSec * passedMs) / 1_000);
+  }
+
+  #spreadMs(): number {
+    this.#spread = (this.#spread + goldenPart) % 1;
+    return Math.floor(this.#spread * tickMs);
   }
 
   /** Those parked before then, the oldest first. Answers how many. */
@@ -199,11 +221,12 @@ export class Releaser {
     const page: NearPage = await store.near(shard, bayFromMs(bay), epochMs(untilMs), undefined, limit);
     if (page.ids.length === 0) return 0;
     const ids = page.ids.toArray();
-    const dueMs = clock.nowMs();
+    const nowMs = clock.nowMs();
+    // Spread until the next tick: what is let out together would be called together.
     const changes = await store.reschedule(
       shard,
-      ids.map((id) => ({ id, deliverAtMs: dueMs })),
-      dueMs,
+      ids.map((id) => ({ id, deliverAtMs: epochMs(nowMs + this.#spreadMs()) })),
+      nowMs,
     );
     changes.forEach(({ waiting }, i) => {
       if (waiting === undefined) return;
@@ -213,6 +236,9 @@ export class Releaser {
     return ids.length;
   }
 }
+
+/** The golden section: however many there are, each falls into the largest gap that the ones before have left. */
+const goldenPart = 0.618_034;
 
 /** Copied by the near window before `offer` returns. */
 const scratch = Buffer.alloc(idBytes);

@@ -111,6 +111,8 @@ export const sumOf = (nodes: SharedBreaker["nodes"], of: (share: NodeShare) => n
 export const silentAfterMs = 60_000;
 /** What nobody calls is let out at this pace: its consumers may be gone for good, and the broker keeps it for them. */
 const silentPerSec = 10;
+/** Workers sync once a second, and boards read each other's documents twice. */
+const heardAfterMs = 1_600;
 /** Beyond, one process's loop is the limit. */
 const releasePerSecMax = 10_000;
 /** Of the ramp, whatever fresh calls there are: who waits longest must get on too. */
@@ -134,6 +136,8 @@ export const releaseOf = (shared: SharedBreaker, nowMs: number): Release => {
     case "open":
       return { perSec: 0 };
     case "probing":
+      // Workers that have not heard of it yet would park them again.
+      if (nowMs - breaker.sinceMs < heardAfterMs) return { perSec: 0 };
       return { probes: terms.probes, round: breaker.sinceMs };
     case "ramping": {
       const freshPerSec = sumOf(nodes, (share) => share.freshPerSec);

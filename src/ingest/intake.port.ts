@@ -1,4 +1,4 @@
-import type { BatchItemReply, DeadPage, MessageDetails, MessageReply, RescheduleRequest } from "../wire/http.ts";
+import type { BatchItemReply, MessageDetails, MessageReply, RescheduleRequest } from "../wire/http.ts";
 
 /**
  * The use cases of the way in, in the words of the HTTP contract. Requests are `unknown` because checking them is this
@@ -11,7 +11,6 @@ export interface Intake {
   cancel(ref: MessageRef, tenant: string): Promise<MessageReply>;
   reschedule(ref: MessageRef, request: RescheduleRequest | unknown, tenant: string): Promise<MessageReply>;
   get(ref: MessageRef, tenant: string, options: { readonly body: boolean }): Promise<MessageDetails>;
-  dead(cursor: string | undefined, limit: number, tenant: string): Promise<DeadPage>;
 }
 
 /** By id, or by the user's own key (with its message group, where it has one). Text as the user wrote it. */

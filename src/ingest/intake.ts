@@ -9,7 +9,7 @@ import { decodeEnvelope } from "../retry/envelope-codec.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { reach } from "../runtime/failpoint.ts";
 import type { Random } from "../runtime/random.ts";
-import type { BatchItemReply, DeadPage, MessageDetails, MessageReply } from "../wire/http.ts";
+import type { BatchItemReply, MessageDetails, MessageReply } from "../wire/http.ts";
 import { problemOf } from "../wire/problem.ts";
 import { type Admitted, admitRef, admitReschedule, admitSchedule } from "./admit.ts";
 import type { GroupCommit } from "./group-commit.ts";
@@ -133,27 +133,6 @@ export class StoreIntake implements Intake {
     const [stored] = await store.get(shardOf(id, store.shardCount), [id], clock.nowMs());
     if (stored === undefined || (stored.message !== undefined && stored.message.tenant !== tenant)) throw notFound();
     return detailsOf(stored, options.body, clock.nowMs());
-  }
-
-  /** Goes through the shards in order; the cursor is `shard` or `shard:cursor of that shard`. */
-  async dead(cursor: string | undefined, limit: number, tenant: string): Promise<DeadPage> {
-    const { store, clock } = this.#options;
-    const [shardText, ...rest] = (cursor ?? "0").split(":");
-    let shard = Number(shardText);
-    let inShard = rest.length === 0 ? undefined : rest.join(":");
-    if (!Number.isInteger(shard) || shard < 0 || shard >= store.shardCount) {
-      throw new EscapementError("invalid_field", "cursor is not one that this API gave out", { field: "cursor" });
-    }
-    const items: MessageDetails[] = [];
-    while (shard < store.shardCount && items.length < limit) {
-      const page = await store.dead(shard, inShard, limit - items.length);
-      for (const stored of page.items)
-        if (stored.message?.tenant === tenant) items.push(detailsOf(stored, false, clock.nowMs()));
-      inShard = page.cursor;
-      if (inShard === undefined) shard++;
-    }
-    if (shard >= store.shardCount) return { items };
-    return { items, cursor: inShard === undefined ? String(shard) : `${shard}:${inShard}` };
   }
 
   #admit(request: unknown, tenant: string): Admitted {

@@ -25,6 +25,10 @@ export const errorTable = {
   expires_before_due: { status: 400, title: "The message would expire before it is due." },
   topic_not_found: { status: 422, title: "The target topic does not exist." },
   topic_type_mismatch: { status: 422, title: "The target topic exists with a type that refuses this kind of message." },
+  group_not_ready: {
+    status: 422,
+    title: "The consumer group or its retry topic does not exist, and cannot be created from here.",
+  },
   body_too_large: { status: 413, title: "The message body is larger than RocketMQ allows." },
   request_too_large: { status: 413, title: "The request is larger than this server reads." },
   unsupported_media_type: { status: 415, title: "The content type or encoding is not one that this API reads." },

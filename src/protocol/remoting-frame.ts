@@ -22,13 +22,19 @@ export type RemotingReply = {
   readonly code: number;
   readonly opaque: number;
   readonly remark: string;
+  readonly fields: Readonly<Record<string, string>>;
   readonly body: Buffer;
 };
 
 /** What an administrator can ask for, as far as we ask for it or answer it. */
 export const requestCode = {
+  pullMessage: 11,
   updateTopic: 17,
   allTopics: 21,
+  brokerConfig: 26,
+  brokerRuntime: 28,
+  maxOffset: 30,
+  minOffset: 31,
   updateGroup: 200,
   allGroups: 201,
   deleteGroup: 207,
@@ -36,6 +42,8 @@ export const requestCode = {
   systemTopics: 305,
   topicConfig: 351,
   groupConfig: 352,
+  producersOfGroup: 204,
+  resumeHalfMessage: 323,
 } as const;
 
 /** The broker's own limit for a frame. */
@@ -53,8 +61,8 @@ export const encodeRemotingReply = (code: number, opaque: number, remark: string
 export const decodeRemoting = (input: Buffer): RemotingReply | undefined => {
   const frame = decodeFrame(input);
   if (frame === undefined) return undefined;
-  const { code, opaque, remark } = frame.header;
-  return { code, opaque, remark: remark ?? "", body: frame.body };
+  const { code, opaque, remark, extFields } = frame.header;
+  return { code, opaque, remark: remark ?? "", fields: extFields ?? {}, body: frame.body };
 };
 
 /** As {@link decodeRemoting}, with the number of bytes that the frame took. */

@@ -13,11 +13,11 @@ import type { BreakerSettings } from "./policy.ts";
  * - *Probing*: `probes` calls go each `probeEveryMs`. As soon as their outcome is certain the state moves on. Too few
  *   to be certain, as with a dependency that hardly anybody calls, are judged when the time of the next ones has come.
  * - *Ramping*: so many calls a second, and more each second for as long as it is used up. When it is too much, it
- *   becomes less by a part. Once it has held nobody back for a window, it is closed.
+ *   becomes a little less than what succeeded. Once it has held nobody back for a window, it is closed.
  *
  * What surprised us: a dependency of which a part fails at any rate (a broken shard, wrong input) looks overloaded and
- * would be slowed down for ever. So what fails at the lowest rate is taken as its usual share, and only what comes on
- * top of it means "too much". And one that comes and goes (RT-13) must be trusted less each time, or it takes a
+ * would be slowed down to nothing. So what fails at the lowest rate, or as much after slowing down as before, is taken
+ * as its usual share, and only what comes on top of it means "too much". And one that comes and goes (RT-13) must be trusted less each time, or it takes a
  * full ramp of failures with every fall: the wait before its probes doubles.
  *
  * Times are those of the caller's clock, which may jump (RT-24). Forward, at worst something is tried early; backward,
@@ -45,8 +45,12 @@ export type BreakerState = {
   readonly easySinceMs: number;
   /** Ramping: no change before, because the calls of the old rate are still being reported. */
   readonly settlesAtMs: number;
-  /** Ramping: the part that fails at the lowest rate. */
+  /** Ramping: the part that fails whatever the rate. */
   readonly usualFailing: number;
+  /** Ramping: the part that failed when the rate was lowered last, until a second was well again. */
+  readonly failingAtDrop?: number;
+  /** Ramping: a limit was met. */
+  readonly wasFull: boolean;
   /** How often it fell while it was coming back, until it stays closed. */
   readonly falls: number;
 };
@@ -63,6 +67,7 @@ export const closedBreaker = (nowMs: number): BreakerState => ({
   easySinceMs: nowMs,
   settlesAtMs: 0,
   usualFailing: 0,
+  wasFull: false,
   falls: 0,
 });
 
@@ -70,8 +75,11 @@ export const closedBreaker = (nowMs: number): BreakerState => ({
 const slotsPerWindow = 10;
 /** Above this part failing (and the usual share) a second was too much. */
 const overloadedAbove = 0.1;
-/** One that is at its limit still answers most calls; half would give away a third of what it can do. */
-const decreaseTo = 0.75;
+/** Of the calls that succeeded: what it can do it has just shown, and a little less lets it recover. */
+const decreaseTo = 0.9;
+/** After the rate was lowered, this part of the failures or more means that going slower does not help. */
+const sameAsBefore = 0.8;
+const rateMinPerSec = 1;
 /** From a change of the rate until its calls have been made and reported: consumers and service sync once a second. */
 const settleMs = 2_000;
 /** A part of fewer calls than this is chance. */
@@ -123,7 +131,7 @@ const stepClosed = (state: BreakerState, calls: Calls, settings: BreakerSettings
   const slots = withCalls(state.slots, calls, settings, nowMs);
   const { succeeded, failed } = sumOf(slots);
   const isBroken = succeeded + failed >= settings.minCalls && failed >= settings.failureRate * (succeeded + failed);
-  if (isBroken) return opened(state, settings, nowMs);
+  if (isBroken) return opened(state, nowMs, waitOf(state, settings));
   const isForgiven = state.falls > 0 && nowMs - state.sinceMs >= windowsToForget * settings.windowMs;
   return slots === state.slots && !isForgiven ? state : { ...state, slots, falls: isForgiven ? 0 : state.falls };
 };
@@ -132,49 +140,73 @@ const stepProbing = (state: BreakerState, calls: Calls, settings: BreakerSetting
   const slots = add(state.slots, calls, state.sinceMs);
   const { succeeded, failed } = sumOf(slots);
   const failingMin = settings.failureRate * settings.probes;
-  if (failed >= failingMin) return opened(state, settings, nowMs);
+  // The next round begins when it would have begun anyway.
+  const waitMs = Math.max(0, state.sinceMs + waitOf(state, settings) - nowMs);
+  if (failed >= failingMin) return opened(state, nowMs, waitMs);
   if (succeeded > settings.probes - failingMin) return ramping(state, settings, nowMs);
   if (nowMs < state.probeAtMs) return slots === state.slots ? state : { ...state, slots };
   if (succeeded + failed === 0) return { ...state, ...probing(settings, nowMs) };
   return failed >= settings.failureRate * (succeeded + failed)
-    ? opened(state, settings, nowMs)
+    ? opened(state, nowMs, waitMs)
     : ramping(state, settings, nowMs);
 };
 
 const stepRamping = (state: BreakerState, calls: Calls, settings: BreakerSettings, nowMs: number): BreakerState => {
-  const slots = withCalls(state.slots, calls, settings, nowMs);
-  const all = sumOf(slots);
-  if (all.succeeded + all.failed >= settings.minCalls && all.failed >= settings.failureRate * totalOf(all))
-    return opened({ ...state, falls: Math.min(fallsMax, state.falls + 1) }, settings, nowMs);
   const second: Slot = { startMs: state.second.startMs, ...plus(state.second, calls) };
   const lastedMs = nowMs - second.startMs;
-  if (lastedMs < 1_000) return { ...state, slots, second };
+  if (lastedMs < 1_000) return { ...state, second };
 
   const made = totalOf(second);
-  const madePerSec = made / (lastedMs / 1_000);
-  const heldBack = madePerSec >= heldBackAbove * state.ratePerSec;
+  const perSec = 1_000 / lastedMs;
+  const heldBack = made * perSec >= heldBackAbove * state.ratePerSec;
   const easySinceMs = heldBack ? nowMs : state.easySinceMs;
-  const failing = made === 0 ? 0 : second.failed / made;
-  const isLowest = state.ratePerSec <= settings.rampStartPerSec;
-  const usualFailing = isLowest && made >= secondCallsMin ? failing : state.usualFailing;
-  const next = { ...state, slots, second: { startMs: nowMs, ...none }, easySinceMs, usualFailing };
-  if (nowMs - easySinceMs >= settings.windowMs) return { ...next, phase: "closed", sinceMs: nowMs };
-  if (nowMs < state.settlesAtMs) return next;
-  if (made >= secondCallsMin && failing > usualFailing + overloadedAbove) {
-    // What was really called counts where it was less: the rate may have run ahead of it.
-    const lower = Math.max(settings.rampStartPerSec, Math.min(state.ratePerSec, madePerSec) * decreaseTo);
-    return { ...next, ratePerSec: lower, settlesAtMs: nowMs + settleMs };
+  const next = { ...state, second: { startMs: nowMs, ...none }, easySinceMs };
+  if (nowMs - easySinceMs >= settings.windowMs) return { ...next, phase: "closed", sinceMs: nowMs, slots: [] };
+  const fallen = (): BreakerState =>
+    opened({ ...state, falls: Math.min(fallsMax, state.falls + 1) }, nowMs, waitOf(state, settings));
+  if (second.succeeded === 0 && second.failed >= settings.minCalls) return fallen();
+  if (nowMs < state.settlesAtMs || made < secondCallsMin) {
+    return heldBack && nowMs >= state.settlesAtMs ? { ...next, ratePerSec: higher(state, settings, lastedMs) } : next;
   }
-  const higher = Math.min(rateMaxPerSec, state.ratePerSec + settings.rampAddPerSec * (lastedMs / 1_000));
-  return heldBack ? { ...next, ratePerSec: higher } : next;
+
+  const failing = second.failed / made;
+  const isFirst = state.failingAtDrop === undefined && state.ratePerSec <= settings.rampStartPerSec;
+  // When going slower did not help, or already at the lowest rate, it is not the load that makes it fail.
+  const isNoHelp = state.failingAtDrop !== undefined && failing >= sameAsBefore * state.failingAtDrop;
+  if (failing >= settings.failureRate && isNoHelp) return fallen();
+  const isUsual = isNoHelp || (isFirst && failing < settings.failureRate);
+  const usualFailing = isUsual ? failing : Math.min(state.usualFailing, failing);
+  if (failing > usualFailing + overloadedAbove) {
+    const lower = Math.max(rateMinPerSec, second.succeeded * perSec * decreaseTo);
+    return { ...next, usualFailing, ratePerSec: lower, failingAtDrop: failing, settlesAtMs: nowMs + settleMs };
+  }
+  const { failingAtDrop: _settled, ...calm } = next;
+  return {
+    ...calm,
+    usualFailing,
+    ...(heldBack ? { ratePerSec: higher(state, settings, lastedMs) } : undefined),
+    wasFull: state.wasFull || state.failingAtDrop !== undefined,
+  };
 };
 
-const opened = (state: BreakerState, settings: BreakerSettings, nowMs: number): BreakerState => ({
+/** The whole step as long as no limit was met; then a tenth of what it can do, or a small one is overrun at once. */
+const higher = (
+  { ratePerSec, wasFull }: BreakerState,
+  { rampAddPerSec }: BreakerSettings,
+  lastedMs: number,
+): number => {
+  const addPerSec = wasFull ? Math.min(rampAddPerSec, Math.max(rateMinPerSec, ratePerSec / 10)) : rampAddPerSec;
+  return Math.min(rateMaxPerSec, ratePerSec + (addPerSec * lastedMs) / 1_000);
+};
+
+const opened = ({ falls }: BreakerState, nowMs: number, waitMs: number): BreakerState => ({
   ...closedBreaker(nowMs),
   phase: "open",
-  falls: state.falls,
-  probeAtMs: nowMs + settings.probeEveryMs * 2 ** state.falls,
+  falls,
+  probeAtMs: nowMs + waitMs,
 });
+
+const waitOf = ({ falls }: BreakerState, { probeEveryMs }: BreakerSettings): number => probeEveryMs * 2 ** falls;
 
 const probing = (settings: BreakerSettings, nowMs: number) =>
   ({ phase: "probing", sinceMs: nowMs, slots: [], probeAtMs: nowMs + settings.probeEveryMs }) as const;

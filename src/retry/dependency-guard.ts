@@ -127,12 +127,14 @@ export class DependencyGuard {
    */
   takeReports(): DependencyReport[] {
     const reports: DependencyReport[] = [];
+    const again: Dependency[] = [];
     for (const dependency of this.#toReport) {
       if (reports.length === reportsMax) break;
       this.#toReport.delete(dependency);
       reports.push(dependency.takeReport());
-      if (dependency.wantsView) this.#report(dependency);
+      if (dependency.wantsView) again.push(dependency);
     }
+    for (const dependency of again) this.#report(dependency);
     return reports;
   }
 
@@ -223,7 +225,8 @@ class Dependency {
       this.#report.parked++;
       return "park";
     }
-    const budget = kind === "retry" ? this.#budget : undefined;
+    // Probing and ramping, the rate is what protects the dependency, and all calls share it.
+    const budget = kind === "retry" && phase === "closed" ? this.#budget : undefined;
     if (budget !== undefined && !budget.has(nowMs)) {
       this.#report.deferred++;
       return "defer";

@@ -62,7 +62,24 @@ export type Failpoint =
   /** The consume queues are on the disk, the checkpoint does not say so. */
   | "queues-flushed"
   /** The new text of a small file is written beside the old one. */
-  | "draft-written";
+  | "draft-written"
+  // Of a transactional send.
+  /** A message's row is in the open transaction. */
+  | "tx-row-written"
+  /** All is written, COMMIT is next. */
+  | "tx-before-commit"
+  /** COMMIT was answered, nothing is sent. */
+  | "tx-committed"
+  /** The broker has answered the fast path, the rows are still there. */
+  | "tx-sent"
+  /** The fast path has removed the rows. */
+  | "tx-removed"
+  /** The relay has read rows. */
+  | "relay-claimed"
+  /** The broker has answered the relay, the rows are still there. */
+  | "relay-sent"
+  /** The relay has removed the rows. */
+  | "relay-removed";
 
 let whenReached: ((point: Failpoint) => void) | undefined;
 

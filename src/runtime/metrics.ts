@@ -12,6 +12,7 @@ export class Metrics {
   readonly #ended: Counter;
   readonly #failures: Counter;
   readonly #accepted: Counter;
+  readonly #removed: Counter;
   readonly #refused: Counter;
   // Two half-minute windows in turn give "the last minute" without keeping samples.
   #current: RecordableHistogram = createHistogram();
@@ -45,6 +46,12 @@ export class Metrics {
       name: "escapement_send_failures_total",
       help: "Messages whose send failed, by class and code.",
       labelNames: ["class", "code"],
+      registers,
+    });
+    this.#removed = new Counter({
+      name: "escapement_dead_removed_total",
+      help: "Dead messages that were removed: by an operator, or because their policy keeps them no longer.",
+      labelNames: ["by"],
       registers,
     });
     this.#accepted = new Counter({
@@ -100,6 +107,10 @@ export class Metrics {
 
   ended(state: "delivered" | "dead" | "expired", count: number): void {
     this.#ended.inc({ state }, count);
+  }
+
+  removed(by: "operator" | "policy", count: number): void {
+    this.#removed.inc({ by }, count);
   }
 
   failed(failureClass: string, code: string): void {

@@ -1,4 +1,5 @@
 import type { HealthReply, MessageReply, MessageState, StatsReply } from "../wire/http.ts";
+import { DeadClient } from "./dead.ts";
 import { EscapementApiError, EscapementInputError, EscapementWaitError } from "./errors.ts";
 import {
   describeRef,
@@ -21,6 +22,7 @@ import { type FetchLike, Transport } from "./transport.ts";
  * Node 20 or newer and no other package.
  */
 
+export type * from "../wire/dead.ts";
 export type {
   HealthReply,
   MessageDetails,
@@ -29,6 +31,7 @@ export type {
   RetryInput,
   StatsReply,
 } from "../wire/http.ts";
+export { DeadClient, type DeadQuery, type RedriveCommand } from "./dead.ts";
 export * from "./errors.ts";
 export type {
   BodyInput,
@@ -103,6 +106,8 @@ const timeoutMsMax = 600_000;
  * key, which unless told otherwise is every message.
  */
 export class EscapementClient {
+  /** What could not be delivered: look at it, remove it, bring it back. */
+  readonly dead: DeadClient;
   readonly #transport: Transport;
 
   constructor(options: ClientOptions = {}) {
@@ -114,6 +119,7 @@ export class EscapementClient {
       headers: { ...headers },
       fetch: options.fetch ?? ((target, init) => fetch(target, init)),
     });
+    this.dead = new DeadClient(this.#transport);
   }
 
   /**

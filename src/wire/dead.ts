@@ -46,12 +46,10 @@ export type RetryDetails = {
   history: PastFailureReply[];
 };
 
-export type DeadDetails = MessageDetails & { retry?: RetryDetails };
+export type DeadDetails = MessageDetails;
 
-/** What a bounded look at the dead found. `complete` is false when there is more to look at: go on with `cursor`. */
-type Looked = { scanned: number; complete: boolean; cursor?: string };
-
-export type DeadList = Looked & { items: DeadDetails[] };
+/** A bounded look: `scanned` says how many were looked at, and where not `complete` there is more: go on with `cursor`. */
+export type DeadList = { items: DeadDetails[]; scanned: number; complete: boolean; cursor?: string };
 
 export type DeadGroupReply = {
   topic: string;
@@ -64,10 +62,13 @@ export type DeadGroupReply = {
   sample: { id: string; text: string };
 };
 
-export type DeadGroupsReply = Looked & {
+export type DeadGroupsReply = {
   groups: DeadGroupReply[];
   /** Messages of further groups, beyond those that are told apart. */
   untold: number;
+  scanned: number;
+  complete: boolean;
+  cursor?: string;
 };
 
 export type DiscardRequest = {
@@ -81,7 +82,13 @@ export type DiscardRequest = {
   cursor?: string;
 };
 
-export type DiscardReply = Looked & { matched: number; discarded: number };
+export type DiscardReply = {
+  matched: number;
+  discarded: number;
+  scanned: number;
+  complete: boolean;
+  cursor?: string;
+};
 
 export type RedriveRequest = {
   filter: DeadFilterInput;

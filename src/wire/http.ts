@@ -1,3 +1,5 @@
+import type { RetryDetails } from "./dead.ts";
+
 /**
  * The HTTP contract as plain types, shared by the server, the client SDK and the CLI. Nothing else is shared between
  * them. Times travel as RFC 3339 text in replies; requests are more lenient (see each field).
@@ -96,6 +98,8 @@ export type MessageDetails = {
   bodyBytes?: number;
   /** Only when asked for with `?body=true`. */
   bodyBase64?: string;
+  /** Of a dead message that a consumer gave up. */
+  retry?: RetryDetails;
 };
 
 /** RFC 9457 problem document with our stable `code`. */
@@ -117,8 +121,6 @@ export type BatchReply = {
   rejected: number;
   results: BatchItemReply[];
 };
-
-export type DeadPage = { items: MessageDetails[]; cursor?: string };
 
 export type StatsReply = {
   node: string;
@@ -348,4 +350,18 @@ export type HealthReply = {
   status: "ok" | "degraded" | "stopping";
   /** Why not ok, as sentences. */
   problems: { code: string; detail: string }[];
+};
+
+/** Asks for a consumer group that retries by us to be made ready. */
+export type ConsumerGroupRequest = {
+  /** One message of a message group at a time. Default false. */
+  ordered?: boolean;
+};
+
+export type ConsumerGroupReply = {
+  group: string;
+  /** Where failed messages come back to it. */
+  retryTopic: string;
+  /** Where it hands them over. */
+  ingestTopic: string;
 };

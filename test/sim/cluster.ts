@@ -209,6 +209,7 @@ export class Cluster {
 const metricsInto = (gauges: Map<string, () => number>): ServiceMetrics => ({
   accepted: () => {},
   refused: () => {},
+  removed: () => {},
   sending: () => {},
   ended: () => {},
   failed: () => {},

@@ -4,15 +4,17 @@ import { explain } from "../../src/retry/explain.ts";
 import { parsePolicy } from "../../src/retry/parse-policy.ts";
 import type { RetryPolicy } from "../../src/retry/policy.ts";
 import { presets } from "../../src/retry/presets.ts";
+import { type EngineCourse, liveThroughWithEngine } from "./outage-engine.ts";
 import { Prng } from "./prng.ts";
 
 /**
  * One outage on a virtual clock, lived through by many messages under one policy: all of them fail within two seconds,
  * the dependency is gone for a while and comes back with room for only so many calls a second; what comes above that
  * fails as overload. The fleet of consumers has a limit of its own, and what is due beyond it waits in line.
- * `node test/sim/outage.ts` prints the table; every wait in it is decided by `decide`.
+ * `npm run outage` prints the table; every wait in it is decided by `decide`.
  *
- * Not in here: a circuit breaker, budgets, or anything that knows of the outage.
+ * These contenders know nothing of the outage: no circuit breaker, no budget. The last row does, and has a model of its
+ * own around the same outage, because it runs the engine's real parts (outage-engine.ts).
  */
 export type Outage = {
   readonly messages: number;
@@ -159,6 +161,30 @@ export const outage: Outage = {
 export const horizonMs = ({ policy }: Contender): number =>
   explain(policy, { class: "transient", code: "unreachable" }, epochMs(0), 16).attempts[15]!.sinceFirstMs!.meanMs;
 
+/** The engine: the preset `default`, ten consumers, and two processes of the service. */
+export const liveThroughAsWeDo = async (outage: Outage): Promise<Course & { readonly engine: EngineCourse }> => {
+  const { messages, downMs, capacityPerSecond, fleetPerSecond, seed } = outage;
+  const engine = await liveThroughWithEngine(presetOf("default"), {
+    messages,
+    isUp: (nowMs) => nowMs >= downMs,
+    capacityPerSecond,
+    fleetPerSecond,
+    workers: 10,
+    seed,
+    untilMs: downMs + 60 * minute,
+  });
+  const through = [...engine.doneAtMs].sort((a, b) => a - b)[Math.ceil(messages * 0.99) - 1]!;
+  const after = engine.callsBySecond.slice(downMs / second).map((calls) => calls ?? 0);
+  return {
+    engine,
+    callsPerMessage: engine.calls / messages,
+    peakPerSecond: after.reduce((most, calls) => Math.max(most, calls ?? 0), 0),
+    drained99Ms: Number.isFinite(through) ? through - downMs : undefined,
+    failed16Times: engine.failed16Times / messages,
+    dead: engine.dead / messages,
+  };
+};
+
 if (import.meta.main) {
   const percent = (part: number): string =>
     part > 0 && part < 0.0005 ? "< 0.1 %" : `${(part * 100).toFixed(part > 0 && part < 0.0995 ? 1 : 0)} %`;
@@ -173,18 +199,22 @@ if (import.meta.main) {
     "16 retries take",
   ]);
   print(["---", "---", "---", "---", "---", "---", "---"]);
-  for (const contender of contenders) {
-    const short = liveThrough(contender, outage);
-    const long = liveThrough(contender, { ...outage, downMs: 60 * minute });
+  const row = (name: string, short: Course, long: Course, horizon: string): void => {
     const both = (of: (course: Course) => string): string => `${of(short)} / ${of(long)}`;
     print([
-      contender.name,
+      name,
       both((course) => course.callsPerMessage.toFixed(1)),
       both((course) => String(course.peakPerSecond)),
       both(({ drained99Ms }) => (drained99Ms === undefined ? "never" : `${Math.round(drained99Ms / 1_000)} s`)),
       both((course) => percent(course.failed16Times)),
       both((course) => percent(course.dead)),
-      `${Math.round(horizonMs(contender) / minute)} min`,
+      horizon,
     ]);
+  };
+  const hourLong = { ...outage, downMs: 60 * minute };
+  for (const contender of contenders) {
+    const horizon = `${Math.round(horizonMs(contender) / minute)} min`;
+    row(contender.name, liveThrough(contender, outage), liveThrough(contender, hourLong), horizon);
   }
+  row("preset default, breaker, parking", await liveThroughAsWeDo(outage), await liveThroughAsWeDo(hourLong), "–");
 }

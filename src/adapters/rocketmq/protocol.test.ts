@@ -5,11 +5,13 @@ import { describe, expect, it } from "vitest";
 import { code, messageTypeNames, method } from "../../protocol/messaging-service.ts";
 import {
   decodeAck,
+  decodeChangeInvisible,
   decodeRoute,
   decodeSend,
   decodeStatusOnly,
   decodeTelemetry,
   encodeAck,
+  encodeChangeInvisible,
   encodeHeartbeat,
   encodeQueryRoute,
   encodeReceive,
@@ -50,7 +52,7 @@ describe("requests", () => {
   });
 
   it("introduce a simple consumer", () => {
-    const settings = requests.TelemetryCommand.deserializeBinary(encodeSettings(subscription, 5_500)).getSettings()!;
+    const settings = requests.TelemetryCommand.deserializeBinary(encodeSettings([subscription], 5_500)).getSettings()!;
     expect(settings.getClientType()).toBe(definitions.ClientType.SIMPLE_CONSUMER);
     const read = settings.getSubscription()!;
     expect(read.getGroup()!.getName()).toBe("my-group");
@@ -58,6 +60,35 @@ describe("requests", () => {
     expect(read.getSubscriptionsList()[0]!.getExpression()!.getExpression()).toBe("*");
     expect(read.getLongPollingTimeout()!.getSeconds()).toBe(5);
     expect(read.getLongPollingTimeout()!.getNanos()).toBe(500_000_000);
+  });
+
+  it("introduce one of several topics, each with its tags", () => {
+    const subscriptions = [
+      { group: "g", topic: "a", tag: "x || y" },
+      { group: "g", topic: "b" },
+    ] as const;
+    const read = requests.TelemetryCommand.deserializeBinary(encodeSettings(subscriptions, 5_000)).getSettings()!;
+    const entries = read.getSubscription()!.getSubscriptionsList();
+    expect(entries.map((one) => [one.getTopic()!.getName(), one.getExpression()!.getExpression()])).toEqual([
+      ["a", "x || y"],
+      ["b", "*"],
+    ]);
+    const receive = encodeReceive(subscriptions[0], { batchMax: 1, invisibleMs: 10_000, pollMs: 5_000 });
+    const asked = requests.ReceiveMessageRequest.deserializeBinary(receive);
+    expect(asked.getFilterExpression()!.getExpression()).toBe("x || y");
+  });
+
+  it("make a message invisible for another time", () => {
+    const read = requests.ChangeInvisibleDurationRequest.deserializeBinary(
+      encodeChangeInvisible(subscription, { messageId: "A", handle: "h" }, 90_250),
+    );
+    expect(read.getGroup()!.getName()).toBe("my-group");
+    expect(read.getTopic()!.getName()).toBe("orders");
+    expect([read.getReceiptHandle(), read.getMessageId()]).toEqual(["h", "A"]);
+    expect(read.getInvisibleDuration()!.getSeconds()).toBe(90);
+    expect(read.getInvisibleDuration()!.getNanos()).toBe(250_000_000);
+    const reply = new requests.ChangeInvisibleDurationResponse().setStatus(status(20000)).setReceiptHandle("next");
+    expect(decodeChangeInvisible(bytes(reply))).toEqual({ status: { code: 20000, text: "" }, handle: "next" });
   });
 
   it("keep it alive and say goodbye", () => {
@@ -155,6 +186,7 @@ describe("a received part", () => {
       .setReceiptHandle("handle")
       .setDeliveryAttempt(2)
       .setMessageGroup("g")
+      .setQueueId(3)
       .setQueueOffset(12)
       .setBodyEncoding(definitions.Encoding.IDENTITY);
     const message = new definitions.Message()
@@ -177,6 +209,7 @@ describe("a received part", () => {
           ["empty", ""],
         ]),
         messageGroup: "g",
+        queueId: 3,
         body: Buffer.from([0, 255]),
         deliveryAttempt: 2,
         receipt: { messageId: "01AB", handle: "handle" },

@@ -38,10 +38,10 @@ const writeDuration = (writer: ProtobufWriter, field: number, durationMs: number
   writer.end(duration);
 };
 
-const writeFilter = (writer: ProtobufWriter, field: number): void => {
+const writeFilter = (writer: ProtobufWriter, field: number, tag = "*"): void => {
   const filter = writer.begin(field);
   writer.number(1, tagFilter);
-  writer.text(2, "*");
+  writer.text(2, tag);
   writer.end(filter);
 };
 
@@ -86,19 +86,26 @@ export const decodeRoute = (reply: Buffer): Route => {
   return { status, types };
 };
 
-export type Subscription = { readonly group: string; readonly topic: string };
+export type Subscription = {
+  readonly group: string;
+  readonly topic: string;
+  /** Only messages with this tag, or one of several with `||` between them. Absent: all. */
+  readonly tag?: string;
+};
 
-/** The settings of a simple consumer, as the first message on the telemetry stream. */
-export const encodeSettings = ({ group, topic }: Subscription, pollMs: number): Buffer =>
+/** The settings of a simple consumer of these topics, as the first message on the telemetry stream. */
+export const encodeSettings = (subscriptions: readonly [Subscription, ...Subscription[]], pollMs: number): Buffer =>
   message((writer) => {
     const settings = writer.begin(2);
     writer.number(1, simpleConsumer);
     const subscription = writer.begin(6);
-    writeResource(writer, 1, group);
-    const entry = writer.begin(2);
-    writeResource(writer, 1, topic);
-    writeFilter(writer, 2);
-    writer.end(entry);
+    writeResource(writer, 1, subscriptions[0].group);
+    for (const { topic, tag } of subscriptions) {
+      const entry = writer.begin(2);
+      writeResource(writer, 1, topic);
+      writeFilter(writer, 2, tag);
+      writer.end(entry);
+    }
     writeDuration(writer, 5, pollMs);
     writer.end(subscription);
     writer.end(settings);
@@ -141,13 +148,13 @@ export type ReceiveOptions = {
 };
 
 /** No broker is named, so that the proxy takes them in turn. */
-export const encodeReceive = ({ group, topic }: Subscription, options: ReceiveOptions): Buffer =>
+export const encodeReceive = ({ group, topic, tag }: Subscription, options: ReceiveOptions): Buffer =>
   message((writer) => {
     writeResource(writer, 1, group);
     const queue = writer.begin(2);
     writeResource(writer, 1, topic);
     writer.end(queue);
-    writeFilter(writer, 3);
+    writeFilter(writer, 3, tag);
     writer.number(4, options.batchMax);
     writeDuration(writer, 5, options.invisibleMs);
     writeDuration(writer, 7, options.pollMs);
@@ -191,6 +198,31 @@ export const decodeAck = (reply: Buffer): AckReply => {
     }
   }
   return { status, failed };
+};
+
+/** The receipt stands for nothing afterwards; the reply has the next one. */
+export const encodeChangeInvisible = (
+  { group, topic }: Subscription,
+  { messageId, handle }: Receipt,
+  invisibleMs: number,
+): Buffer =>
+  message((writer) => {
+    writeResource(writer, 1, group);
+    writeResource(writer, 2, topic);
+    writer.text(3, handle);
+    writeDuration(writer, 4, invisibleMs);
+    writer.text(5, messageId);
+  });
+
+export const decodeChangeInvisible = (reply: Buffer): { readonly status: Status; readonly handle: string } => {
+  let status: Status = { code: 0, text: "" };
+  let handle = "";
+  const reader = readProtobuf(reply);
+  while (reader.next()) {
+    if (reader.field === 1) status = readStatus(reader.message());
+    else if (reader.field === 2) handle = reader.text();
+  }
+  return { status, handle };
 };
 
 export type SendReply = { readonly status: Status; readonly entries: readonly Status[] };

@@ -58,6 +58,7 @@ export const readMessage = (reader: ProtobufReader): IncomingMessage => {
     keys: system.keys,
     properties,
     ...(messageGroup === undefined ? {} : { messageGroup }),
+    queueId: system.queueId,
     body: system.encoding === gzipEncoding ? unpacked(body) : body,
     deliveryAttempt: system.deliveryAttempt,
     receipt,
@@ -88,6 +89,7 @@ type SystemProperties = {
   bornAtMs: EpochMs;
   bornHost: string;
   receiptHandle: string;
+  queueId: number;
   deliveryAttempt: number;
   messageGroup: string | undefined;
 };
@@ -101,6 +103,7 @@ const readSystem = (reader: ProtobufReader): SystemProperties => {
     bornAtMs: epochMs(0),
     bornHost: "",
     receiptHandle: "",
+    queueId: 0,
     deliveryAttempt: 1,
     messageGroup: undefined,
   };
@@ -126,6 +129,9 @@ const readSystem = (reader: ProtobufReader): SystemProperties => {
         break;
       case 12:
         system.receiptHandle = reader.text();
+        break;
+      case 13:
+        system.queueId = reader.number();
         break;
       case 16:
         system.deliveryAttempt = reader.number();

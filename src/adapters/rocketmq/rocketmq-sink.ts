@@ -26,6 +26,8 @@ import { createSession, messageBytesMax, type SessionOptions } from "./session.t
 export type RocketmqSinkOptions = Omit<SessionOptions, "idleMs"> & {
   /** The longest that `send` takes. */
   readonly sendTimeoutMs?: number;
+  /** Topics whose messages go out with their own properties and none of ours. */
+  readonly plainTopics?: ReadonlySet<string>;
 };
 
 /**
@@ -60,7 +62,11 @@ const tooLarge = (bytes: number): SendFailure => ({
 export const createRocketmqSink = (options: RocketmqSinkOptions): Sink => {
   const { clock, log, sendTimeoutMs = 3_000 } = options;
   const session = createSession({ ...options, idleMs });
-  const encode = createSendEncoder({ bornHost: hostname(), nextId: createMessageIds(randomBytes(8)) });
+  const encode = createSendEncoder({
+    bornHost: hostname(),
+    nextId: createMessageIds(randomBytes(8)),
+    ...(options.plainTopics === undefined ? undefined : { plainTopics: options.plainTopics }),
+  });
   const inFlight = new Set<Promise<unknown>>();
   let closed = false;
 

@@ -1,9 +1,8 @@
-import type { IncomingMessage, TopicSource } from "../../ingest/topic-source.port.ts";
+import type { TopicSource } from "../../ingest/topic-source.port.ts";
 import { code, method } from "../../protocol/messaging-service.ts";
-import type { Timer } from "../../runtime/timers.ts";
 import { createConsumerRegistration } from "./consumer-registration.ts";
-import { decodeAck, encodeAck, encodeReceive, type Receipt, type Status } from "./protocol.ts";
-import { decodeReceived } from "./received-message.ts";
+import { createPoll } from "./poll.ts";
+import { decodeAck, encodeAck, encodeReceive, type Receipt } from "./protocol.ts";
 import { createSession, type SessionOptions } from "./session.ts";
 
 /**
@@ -28,64 +27,19 @@ export type RocketmqSourceOptions = Omit<SessionOptions, "idleMs"> & {
 };
 
 const pollMsDefault = 5_000;
-/** The shortest wait of a proxy with its default settings, whatever we ask for. */
-const proxyPollMsMin = 5_000;
-/** For the answer to travel; the proxy refuses polls whose deadline leaves it no time. */
-const pollGraceMs = 3_000;
 const ackTimeoutMs = 3_000;
-const registrationWaitMs = 3_000;
-/**
- * A poll is left this long after it should end. On a busy topic its answer is on the way, with messages that the proxy
- * has already handed out: left at once, they would stay away from everybody for `invisibleMs`.
- */
-const leaveGraceMs = 300;
 
 export const createRocketmqSource = (options: RocketmqSourceOptions): TopicSource => {
   const { topic, group, timers, log, endpoint, pollMs = pollMsDefault, invisibleMs = 10_000, batchMax = 32 } = options;
   const subscription = { topic, group };
   const session = createSession(options);
-  const registration = createConsumerRegistration({ session, subscription, pollMs, timers, log });
+  const registration = createConsumerRegistration({ session, subscriptions: [subscription], pollMs, timers, log });
   const request = encodeReceive(subscription, { batchMax, invisibleMs, pollMs });
-  const timeoutMs = Math.max(pollMs, proxyPollMsMin) + pollGraceMs;
   let closed = false;
+  const poll = createPoll({ session, registration, topic, endpoint, pollMs, timers, isClosed: () => closed });
 
   return {
-    async receive(signal) {
-      if (closed || signal.aborted) return [];
-      if (!(await registration.registered(registrationWaitMs, signal))) {
-        if (closed || signal.aborted) return [];
-        throw new Error(`RocketMQ proxy ${endpoint} does not take us as a consumer: ${registration.trouble}`);
-      }
-      const messages: IncomingMessage[] = [];
-      let status: Status | undefined;
-      const onData = (bytes: Buffer) => {
-        const part = decodeReceived(bytes);
-        if (part.kind === "message") messages.push(part.message);
-        else if (part.kind === "status") status = part.status;
-      };
-      const leave = new AbortController();
-      let grace: Timer | undefined;
-      const leaveSoon = () => {
-        grace = timers.after(leaveGraceMs, () => leave.abort());
-      };
-      signal.addEventListener("abort", leaveSoon, { once: true });
-      const failure = await session.serverStream({
-        method: method.receiveMessage,
-        request,
-        timeoutMs,
-        signal: leave.signal,
-        onData,
-      });
-      signal.removeEventListener("abort", leaveSoon);
-      grace?.cancel();
-      // What has arrived is worth more than how the stream ended: it can be stored and acknowledged.
-      if (messages.length > 0 || closed || signal.aborted) return messages;
-      if (failure !== undefined) throw new Error(`receiving from ${topic} at ${endpoint} failed: ${failure.detail}`);
-      if (status === undefined || status.code === code.ok || status.code === code.messageNotFound) return [];
-      // A proxy that has lost our settings answers with an internal error; new settings cure it and harm nothing.
-      if (status.code >= code.internalError) registration.renew();
-      throw new Error(`receiving from ${topic} was refused with ${status.code}: ${status.text}`);
-    },
+    receive: (signal) => poll(request, signal),
 
     async ack(messages) {
       if (messages.length === 0) return;

@@ -10,6 +10,16 @@ import { createProtobufWriter, type ProtobufWriter } from "../../protocol/protob
  */
 export type SendEncoder = (topic: string, messages: readonly DelayedMessage[], bornAtMs: number) => EncodedSend;
 
+export type SendEncoderOptions = {
+  readonly bornHost: string;
+  readonly nextId: (nowMs: number) => string;
+  /**
+   * Topics whose messages get no properties of ours: the ingest topic, where ESC_DELIVER_AT is a request and not a
+   * report, and where the delay server gives the id.
+   */
+  readonly plainTopics?: ReadonlySet<string>;
+};
+
 export type EncodedSend = {
   readonly request: Buffer;
   /** The system message id of each message, as consumers will see it. */
@@ -54,8 +64,8 @@ export const writeProperty = (writer: ProtobufWriter, name: string, value: strin
   writer.end(entry);
 };
 
-export const createSendEncoder = (options: { bornHost: string; nextId: (nowMs: number) => string }): SendEncoder => {
-  const { bornHost, nextId } = options;
+export const createSendEncoder = (options: SendEncoderOptions): SendEncoder => {
+  const { bornHost, nextId, plainTopics } = options;
   const writer = createProtobufWriter(65_536);
 
   const writeMessage = (topic: string, message: DelayedMessage, messageId: string, bornAtMs: number): void => {
@@ -65,10 +75,12 @@ export const createSendEncoder = (options: { bornHost: string; nextId: (nowMs: n
     writer.text(2, topic);
     writer.end(resource);
     for (const [name, value] of message.properties) writeProperty(writer, name, value);
-    // After the user's, because the last entry of a map wins.
-    writeProperty(writer, property.id, message.id);
-    writeProperty(writer, property.attempt, String(message.attempt));
-    writeProperty(writer, property.deliverAt, String(message.deliverAtMs));
+    if (plainTopics === undefined || !plainTopics.has(topic)) {
+      // After the user's, because the last entry of a map wins.
+      writeProperty(writer, property.id, message.id);
+      writeProperty(writer, property.attempt, String(message.attempt));
+      writeProperty(writer, property.deliverAt, String(message.deliverAtMs));
+    }
     const system = writer.begin(3);
     if (tag !== undefined) writer.text(1, tag);
     for (const key of message.keys) writer.text(2, key);

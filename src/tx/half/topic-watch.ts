@@ -25,19 +25,26 @@ const fullBatch = 32;
 export class TopicWatch {
   readonly topic: string;
   readonly #options: TopicWatchOptions;
+  readonly firstPoll: Promise<void>;
+  #polled!: () => void;
   #caughtUpAtMs: number | undefined;
 
   constructor(options: TopicWatchOptions) {
     this.#options = options;
     this.topic = options.topic;
+    this.firstPoll = new Promise((resolve) => {
+      this.#polled = resolve;
+    });
   }
 
   async runOnce(signal: AbortSignal): Promise<number> {
     const { source, barrier, clock, counted } = this.#options;
     const messages = await source.receive(signal);
+    this.#polled();
     if (messages.length > 0) {
       const ids = messages.flatMap((message) => this.#idOf(message) ?? []);
-      if (ids.length > 0) counted?.seen(await barrier.see(ids));
+      const seen = ids.length === 0 ? 0 : await barrier.see(ids);
+      counted?.seen(seen);
       await source.ack(messages);
     }
     if (messages.length < fullBatch && !signal.aborted) this.#caughtUpAtMs = clock.monotonicMs();

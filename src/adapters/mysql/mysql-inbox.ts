@@ -1,0 +1,28 @@
+import type { InboxStore } from "../../tx/inbox-store.port.ts";
+import { type Mysql2Pool, MysqlConnection } from "./mysql-connection.ts";
+import { nowMs } from "./mysql-outbox.ts";
+
+/** The inbox in MySQL and MariaDB: one row for each message that was worked on. */
+export class MysqlInbox implements InboxStore {
+  readonly #connection: MysqlConnection;
+
+  constructor(pool: Mysql2Pool) {
+    this.#connection = new MysqlConnection(pool);
+  }
+
+  note: InboxStore["note"] = async (sql, group, messageId) => {
+    await sql.execute(`INSERT INTO escapement_inbox (consumer_group, message_id, at) VALUES (?, ?, ${nowMs})`, [
+      Buffer.from(group),
+      Buffer.from(messageId),
+    ]);
+  };
+
+  async sweep(olderThanMs: number, limit: number): Promise<number> {
+    const statement = `DELETE FROM escapement_inbox WHERE at < ${nowMs} - ? ORDER BY at LIMIT ?`;
+    return (await this.#connection.run(statement, [olderThanMs, limit])).affected;
+  }
+
+  async close(): Promise<void> {
+    await this.#connection.close();
+  }
+}

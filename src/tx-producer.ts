@@ -1,0 +1,374 @@
+import { hostname } from "node:os";
+import { fromMysql2, type Mysql2Database } from "./adapters/mysql/from-mysql2.ts";
+import type { Mysql2Pool } from "./adapters/mysql/mysql-connection.ts";
+import { classifyMysqlFailure } from "./adapters/mysql/mysql-failure.ts";
+import { MysqlInbox } from "./adapters/mysql/mysql-inbox.ts";
+import { MysqlOutbox, mysqlOutboxWriter } from "./adapters/mysql/mysql-outbox.ts";
+import { openMysqlPool } from "./adapters/mysql/open-pool.ts";
+import { checkSchema, type MigrationReport, migrateOutbox } from "./adapters/mysql/outbox-schema.ts";
+import { createRocketmqSink } from "./adapters/rocketmq/rocketmq-sink.ts";
+import type { SessionOptions } from "./adapters/rocketmq/session.ts";
+import { systemRandom } from "./adapters/system/system-random.ts";
+import { machineClock, systemTimers } from "./adapters/system/system-time.ts";
+
+import { parseMessageId, timeOrderedId } from "./message/id.ts";
+import { uncheckedClock } from "./runtime/clock.ts";
+import { type Log, silentLog } from "./runtime/log.ts";
+import { Loop } from "./runtime/loop.ts";
+import { EscapementClient } from "./sdk/client.ts";
+import { EscapementApiError } from "./sdk/errors.ts";
+import type { JoinedTransaction, TransactionalDatabase } from "./tx/database.port.ts";
+import type { DelayServer } from "./tx/delay-server.port.ts";
+import { FastPath } from "./tx/fast-path.ts";
+import { createInboxOn, type Inbox } from "./tx/inbox.ts";
+import { createOutboxMode } from "./tx/outbox-mode.ts";
+import { outgoing, type TxMessage } from "./tx/outgoing.ts";
+import { Relay, type RelaySettings, relayDefaults } from "./tx/relay.ts";
+import { createRowSender, type RowSender } from "./tx/row-sender.ts";
+import { RolledBack, statusOf, type TxStatus } from "./tx/status.ts";
+import { Transactions, type TxSender } from "./tx/transaction.ts";
+import { TxCounts, type TxCountsSnapshot } from "./tx/tx-counts.ts";
+import { TxError } from "./tx/tx-error.ts";
+import type { SentInTx } from "./tx/tx-mode.port.ts";
+
+/**
+ * Transactional sends, for applications: rows and messages together or not at all. What users import as
+ * `escapement/tx`; the parts are in src/tx, joined here with MySQL and RocketMQ.
+ *
+ *   const mq = await createTxProducer({ rocketmq: { endpoint }, db: fromMysql2(pool) });
+ *   await mq.transaction(async (tx, q) => {
+ *     await tx.query("INSERT INTO orders …");
+ *     await q.send({ topic: "orders", key: id, json: order });
+ *   });
+ */
+export { fromDrizzle, fromKnex, fromKysely, fromPrisma, fromTypeOrm } from "./adapters/mysql/from-libraries.ts";
+export { fromMysql2, type Mysql2Database } from "./adapters/mysql/from-mysql2.ts";
+export type { JoinedTransaction, SqlExecutor, TransactionalDatabase } from "./tx/database.port.ts";
+export type { Inbox } from "./tx/inbox.ts";
+export type { TxMessage, TxMessageRef } from "./tx/outgoing.ts";
+export type { TxEvidence, TxStatus } from "./tx/status.ts";
+export type { TxSender } from "./tx/transaction.ts";
+export type { TxCountsSnapshot } from "./tx/tx-counts.ts";
+export { isTxError, TxError, type TxErrorCode, txErrorTable } from "./tx/tx-error.ts";
+export type { SentInTx } from "./tx/tx-mode.port.ts";
+
+export type TxRocketmq = Pick<SessionOptions, "endpoint" | "credentials" | "tls"> & {
+  /** The longest that one send takes. Default 3,000. */
+  readonly sendTimeoutMs?: number;
+};
+
+export type TxProducerOptions<Tx> = {
+  readonly rocketmq: TxRocketmq;
+  /** Where transactions begin. */
+  readonly db: TransactionalDatabase<Tx>;
+  /** A mysql2 pool to the same database, for everything outside of your transactions. Default: the one in `db`. */
+  readonly pool?: Mysql2Pool;
+  /** The delay server's HTTP address. Needed for `cancel` only. */
+  readonly escapement?: { readonly url: string; readonly headers?: Record<string, string> };
+  readonly mode?: "outbox";
+  /**
+   * `key` (default): messages of one key leave in the order of their INSERTs, which is that of the commits when the
+   * transactions lock the thing that the key names first. `strict`: in the order of the commits, by a lock held from the
+   * send to the commit.
+   */
+  readonly order?: "key" | "strict";
+  /** Sending right after COMMIT; false leaves all to the relay. `graceMs`: how long the relay leaves it alone, 5,000. */
+  readonly fastPath?: { readonly graceMs?: number } | false;
+  /** A relay in this process (default); false when `escapement relay` runs. */
+  readonly relay?: Partial<RelaySettings> | false;
+  /** What `mq.send` does: `throw` (default), or send at once and without any row. */
+  readonly outsideTx?: "throw" | "send-now";
+  /** How long `status` can say that a transaction was committed or not, 15 minutes; 0 saves a row for each transaction. */
+  readonly keepOutcomesMs?: number;
+  readonly ingestTopic?: string;
+  readonly log?: Log;
+};
+
+export type TxProducer<Tx> = AsyncDisposable & {
+  /** Begins, runs the callback, commits; messages are sent after COMMIT. Deadlocks run the whole callback again. */
+  transaction<T>(callback: (tx: Tx, q: TxSender) => Promise<T>): Promise<T>;
+  /** Joins a transaction that somebody else began and will commit; its messages go by the relay. */
+  in(tx: JoinedTransaction | Parameters<typeof fromMysql2>[0]): TxSender;
+  /** Outside of a transaction: as `outsideTx` says. */
+  send(message: TxMessage): Promise<SentInTx>;
+  /** What became of a transaction. `fence`: makes sure that one which has not committed by now never will. */
+  status(txId: string, options?: { readonly fence?: boolean }): Promise<TxStatus>;
+  counts(): TxCountsSnapshot;
+  /** Sends what the fast path holds, gives back its shards. The pool stays open. */
+  close(): Promise<void>;
+};
+
+const graceMsDefault = 5_000;
+const keepOutcomesMsDefault = 15 * 60_000;
+const ingestTopicDefault = "ESC_INGEST";
+
+/** @throws TxError `outbox_missing`, `outbox_too_old`, `outbox_too_new`. */
+export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Promise<TxProducer<Tx>> => {
+  const { db, order = "key", outsideTx = "throw", log = silentLog } = options;
+  const pool = options.pool ?? (db as Partial<Mysql2Database>).pool;
+  if (pool === undefined) {
+    throw new TypeError(
+      "createTxProducer needs a mysql2 pool for its relay and fast path: give pool, or db: fromMysql2(pool)",
+    );
+  }
+  const parts = await joinParts({ ...options, pool, log });
+  const { clock, timers, random, counts, outbox, sender } = parts;
+  const keepOutcomesMs = options.keepOutcomesMs ?? keepOutcomesMsDefault;
+  const graceMs = options.fastPath === false ? 0 : (options.fastPath?.graceMs ?? graceMsDefault);
+  const relay = options.relay === false ? undefined : parts.relay({ keepOutcomesMs, ...options.relay });
+  const relayExpects = (): void => {
+    relay?.relay.expect();
+    relay?.loop.wake();
+  };
+  const fastPath =
+    options.fastPath === false
+      ? undefined
+      : new FastPath({ outbox, sender, clock, log, counts, graceMs, relayExpects });
+  const rolledBack = new RolledBack();
+  const mode = createOutboxMode({
+    writer: mysqlOutboxWriter,
+    shardCount: outbox.shardCount,
+    order,
+    graceMs,
+    fastPath,
+    relayExpects,
+    canCancel: options.escapement !== undefined,
+    marks: keepOutcomesMs > 0,
+    classify: classifyMysqlFailure,
+    clock,
+    random,
+  });
+  const transactions = new Transactions<Tx>({
+    db,
+    mode,
+    classify: classifyMysqlFailure,
+    clock,
+    timers,
+    random,
+    counts,
+    rolledBack: (txId) => rolledBack.add(txId),
+  });
+  relay?.loop.start();
+  let closing: Promise<void> | undefined;
+  const assertOpen = (): void => {
+    if (closing !== undefined) throw new TxError("closed", "This producer was closed; make another one.");
+  };
+  const close = async (): Promise<void> => {
+    await fastPath?.close();
+    await relay?.stop();
+    await parts.close();
+  };
+  const producer: TxProducer<Tx> = {
+    async transaction(callback) {
+      assertOpen();
+      return transactions.run(callback);
+    },
+    in(tx) {
+      assertOpen();
+      const isWrapped = typeof (tx as JoinedTransaction | undefined)?.fault === "function";
+      const joined = isWrapped ? (tx as JoinedTransaction) : (fromMysql2(tx as never) as Partial<JoinedTransaction>);
+      if (typeof joined.fault !== "function") {
+        throw new TxError(
+          "not_a_transaction",
+          "This is a pool: its statements run on any connection; hand over the connection that the transaction is on.",
+        );
+      }
+      return transactions.join(joined as JoinedTransaction);
+    },
+    async send(message) {
+      assertOpen();
+      if (outsideTx === "throw") {
+        const text =
+          'Send inside mq.transaction or by mq.in(tx); outsideTx: "send-now" allows sending without a transaction.';
+        throw new TxError("outside_transaction", text);
+      }
+      return sendNow(sender, message, parts);
+    },
+    async status(txId, { fence = false } = {}) {
+      assertOpen();
+      const id = parseMessageId(txId);
+      if (id === undefined) throw new TypeError("txId is the UUID that q.txId says");
+      return statusOf({ txId: id, fence, outbox, rolledBack });
+    },
+    counts: () => counts.snapshot(),
+    close() {
+      closing ??= close();
+      return closing;
+    },
+    [Symbol.asyncDispose]: () => producer.close(),
+  };
+  return producer;
+};
+
+export type RunRelayOptions = {
+  readonly rocketmq: TxRocketmq;
+  readonly pool: Mysql2Pool;
+  readonly escapement?: NonNullable<TxProducerOptions<unknown>["escapement"]>;
+  readonly settings?: Partial<RelaySettings>;
+  readonly ingestTopic?: string;
+  readonly log?: Log;
+};
+
+/** A relay without a producer: what `escapement relay` runs. */
+export const startRelay = async (
+  options: RunRelayOptions,
+): Promise<{ counts(): TxCountsSnapshot; stop(): Promise<void> }> => {
+  const { log = silentLog } = options;
+  const parts = await joinParts({ ...options, log });
+  const { loop, stop } = parts.relay(options.settings ?? {});
+  loop.start();
+  return {
+    counts: () => parts.counts.snapshot(),
+    async stop() {
+      await stop();
+      await parts.close();
+    },
+  };
+};
+
+/** The inbox of a consumer, in its own database. `keepMs`: longest delay and longest retry together, or more. */
+export const createInbox = (options: {
+  readonly pool: Mysql2Pool;
+  readonly keepMs: number;
+}): Inbox & { close(): Promise<void> } => {
+  const store = new MysqlInbox(options.pool);
+  const inbox = createInboxOn({ store, classify: classifyMysqlFailure, keepMs: options.keepMs });
+  return { ...inbox, close: () => store.close() };
+};
+
+/** Makes or upgrades the tables; may be run at any time, by any number. */
+export const migrate = async (mysql: string | Mysql2Pool): Promise<MigrationReport> => {
+  const own = typeof mysql === "string" ? openMysqlPool(mysql, { connections: 1 }) : undefined;
+  const connection = await (own ?? (mysql as Mysql2Pool)).getConnection();
+  try {
+    return await migrateOutbox(fromMysql2(connection));
+  } finally {
+    connection.release();
+    await own?.end();
+  }
+};
+
+// --- the parts ----------------------------------------------------------------------------------------------------
+
+type JoinOptions = Pick<TxProducerOptions<unknown>, "rocketmq" | "escapement" | "ingestTopic"> & {
+  readonly pool: Mysql2Pool;
+  readonly log: Log;
+};
+
+type Parts = Awaited<ReturnType<typeof joinParts>>;
+
+const joinParts = async ({ rocketmq, escapement, ingestTopic = ingestTopicDefault, pool, log }: JoinOptions) => {
+  const clock = uncheckedClock(machineClock);
+  const timers = systemTimers;
+  const random = systemRandom;
+  const shardCount = await shardsOf(pool);
+  const counts = new TxCounts();
+  // Two connections: a relay that catches up does not hold up the fast path.
+  const outbox = new MysqlOutbox(pool, shardCount);
+  const relayOutbox = new MysqlOutbox(pool, shardCount);
+  const sink = createRocketmqSink({ ...rocketmq, plainTopics: new Set([ingestTopic]), clock, timers, log });
+  const delayServer = escapement === undefined ? undefined : delayServerAt(escapement);
+  const sender = createRowSender({ sink, ingestTopic, delayServer: delayServer?.port });
+  const owner = `${hostname().slice(0, 24)}:${process.pid}:${timeOrderedId(clock.nowMs(), random.bytes(new Uint8Array(10)), 0).slice(19)}`;
+  return {
+    clock,
+    timers,
+    random,
+    counts,
+    outbox,
+    sender,
+    relay(settings: Partial<RelaySettings>) {
+      const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
+      const relay = new Relay({
+        outbox: relayOutbox,
+        leases: relayOutbox,
+        sender,
+        owner,
+        clock,
+        random,
+        log,
+        counts,
+        settings: { ...relayDefaults, ...given },
+      });
+      const loop = new Loop({ name: "outbox relay", timers, log, runOnce: (signal) => relay.runOnce(signal) });
+      const stop = async (): Promise<void> => {
+        await loop.stop();
+        // Others take over when the lease ends, should the database be away.
+        await relay
+          .stop()
+          .catch((error: unknown) => log.warn({ err: error }, "the relay could not give its shards back"));
+      };
+      return { relay, loop, stop };
+    },
+    async close() {
+      await sink.close();
+      delayServer?.close();
+      await Promise.all([outbox.close(), relayOutbox.close()]);
+    },
+  };
+};
+
+const shardsOf = async (pool: Mysql2Pool): Promise<number> => {
+  const connection = await pool.getConnection();
+  try {
+    return await checkSchema(fromMysql2(connection));
+  } finally {
+    connection.release();
+  }
+};
+
+const sendNow = async (sender: RowSender, message: TxMessage, { clock, random }: Parts): Promise<SentInTx> => {
+  const nowMs = clock.nowMs();
+  const row = outgoing(message, { nowMs, random, shardCount: 1 });
+  const { due, ...rest } = row;
+  const dueAtMs = due === undefined ? undefined : "atMs" in due ? due.atMs : nowMs + due.afterMs;
+  const [outcome] = await sender([{ ...rest, row: 0, attempts: 0, dueAtMs, createdAtMs: nowMs }]);
+  if (outcome!.ok !== true) {
+    const why = outcome!.ok === false ? `${outcome!.code}: ${outcome!.detail}` : "held";
+    throw new TxError("send_failed", `The message may not be at the broker: ${why}`);
+  }
+  return { id: row.id, ...(row.head.key === undefined ? undefined : { key: row.head.key }) };
+};
+
+// --- the delay server ---------------------------------------------------------------------------------------------
+
+/**
+ * A message that is to be canceled may still be on its way through the ingest topic. So a key that is not known yet is
+ * made known, by a placeholder that is canceled at once: what comes later under this key is then the second of its name.
+ */
+const delayServerAt = ({ url, headers }: NonNullable<JoinOptions["escapement"]>) => {
+  const client = new EscapementClient({ url, ...(headers === undefined ? undefined : { headers }) });
+  const cancel = async (key: string, messageGroup: string | undefined) => {
+    const ref = messageGroup === undefined ? { key } : { key, messageGroup };
+    try {
+      await client.cancel(ref);
+      return "canceled" as const;
+    } catch (error) {
+      if (!(error instanceof EscapementApiError)) throw error;
+      if (error.code === "too_late") return "too-late" as const;
+      if (error.code !== "not_found") throw error;
+      return undefined;
+    }
+  };
+  const port: DelayServer = {
+    async cancel(key, messageGroup) {
+      const done = await cancel(key, messageGroup);
+      if (done !== undefined) return done;
+      const group = messageGroup === undefined ? {} : { messageGroup };
+      await client.schedule({
+        topic: placeholderTopic,
+        body: "canceled",
+        key,
+        delay: placeholderDelay,
+        waitForTopic: true,
+        ...group,
+      });
+      return (await cancel(key, messageGroup)) ?? "canceled";
+    },
+  };
+  return { port, close: () => client.close() };
+};
+
+/** Never sent: it is canceled a moment later; should we die in between, the relay comes again within a minute. */
+const placeholderTopic = "ESC_CANCELED";
+const placeholderDelay = "1d";

@@ -1,0 +1,156 @@
+import type { MessageId } from "../message/id.ts";
+import type { Clock } from "../runtime/clock.ts";
+import { reach } from "../runtime/failpoint.ts";
+import type { Random } from "../runtime/random.ts";
+import type { ClassifyFailure, SqlExecutor } from "./database.port.ts";
+import type { FastPath } from "./fast-path.ts";
+import type { OutboxMessage, OutboxWriter } from "./outbox.port.ts";
+import { outgoing, outgoingCancel, type TxMessage, type TxMessageRef } from "./outgoing.ts";
+import { TxError } from "./tx-error.ts";
+import type { SentInTx, TxMode, TxSession } from "./tx-mode.port.ts";
+
+/**
+ * Messages as rows of the outbox. A row is written at once, in the caller's transaction: what is rolled back, whole or
+ * to a savepoint, takes its rows along.
+ *
+ * The savepoint that is set right after BEGIN proves, right before COMMIT, that both belong to one transaction: DDL
+ * commits without being asked, a deadlock rolls back without being asked, and either takes the savepoint away. For a
+ * joined transaction a savepoint proves that there is one: outside, it is gone with the statement that set it.
+ */
+export type OutboxModeOptions = {
+  readonly writer: OutboxWriter;
+  readonly shardCount: number;
+  readonly order: "key" | "strict";
+  readonly graceMs: number;
+  /** Absent: every message waits for the relay, which then need not wait either. */
+  readonly fastPath: FastPath | undefined;
+  readonly relayExpects: () => void;
+  readonly canCancel: boolean;
+  /** Whether a mark says later that the transaction was committed. */
+  readonly marks: boolean;
+  readonly classify: ClassifyFailure;
+  readonly clock: Clock;
+  readonly random: Random;
+};
+
+/** A transaction that has lasted longer than this share of the grace gets a new one right before COMMIT. */
+const graceShare = 0.25;
+
+export const createOutboxMode = (options: OutboxModeOptions): TxMode => ({
+  begin: (txId, owned) => new OutboxSession(options, txId, owned),
+});
+
+class OutboxSession implements TxSession {
+  readonly #options: OutboxModeOptions;
+  readonly #txId: MessageId;
+  readonly #owned: boolean;
+  readonly #written: OutboxMessage[] = [];
+  #firstWriteMs: number | undefined;
+  #marked = false;
+
+  constructor(options: OutboxModeOptions, txId: MessageId, owned: boolean) {
+    this.#options = options;
+    this.#txId = txId;
+    this.#owned = owned;
+  }
+
+  async begun(sql: SqlExecutor): Promise<void> {
+    await this.#options.writer.setSavepoint(sql);
+  }
+
+  async send(sql: SqlExecutor, message: TxMessage): Promise<SentInTx> {
+    const row = outgoing(message, this.#context());
+    await this.#write(sql, row);
+    const { key } = row.head;
+    return { id: row.id, ...(key === undefined ? undefined : { key }) };
+  }
+
+  async cancel(sql: SqlExecutor, ref: TxMessageRef): Promise<void> {
+    if (!this.#options.canCancel) {
+      throw new TxError(
+        "delay_server_missing",
+        "Give createTxProducer the option escapement: { url }, the delay server's address.",
+      );
+    }
+    const { target, row } = outgoingCancel(ref, this.#context());
+    // Also when a row was removed: a copy of it may be on its way at this moment.
+    await this.#options.writer.remove(sql, target);
+    await this.#write(sql, row);
+  }
+
+  async beforeCommit(sql: SqlExecutor): Promise<void> {
+    const { writer, clock, graceMs, classify } = this.#options;
+    if (this.#written.length === 0) return;
+    const hasRelative = this.#written.some(({ due }) => due !== undefined && "afterMs" in due);
+    const isSlow = clock.monotonicMs() - this.#firstWriteMs! > graceMs * graceShare;
+    if (hasRelative || isSlow) await writer.touch(sql, this.#txId, this.#graceMs());
+    await this.#mark(sql);
+    try {
+      await writer.releaseSavepoint(sql);
+    } catch (error) {
+      if (classify(error) !== "savepoint-gone") throw error;
+      const advice =
+        "A statement inside the callback ended the transaction (DDL such as CREATE TABLE commits it, and so do COMMIT and ROLLBACK); keep such statements out of it.";
+      throw new TxError("transaction_ended_inside", advice, { txId: this.#txId, cause: error });
+    }
+  }
+
+  committed(): void {
+    if (this.#written.length === 0) return;
+    if (this.#options.fastPath?.offer(this.#txId, this.#written) !== true) this.#options.relayExpects();
+  }
+
+  unknown(): void {
+    this.#options.relayExpects();
+  }
+
+  async #write(sql: SqlExecutor, row: OutboxMessage): Promise<void> {
+    const { writer, order, clock } = this.#options;
+    if (!this.#owned) await this.#join(sql);
+    if (order === "strict" && row.lane !== undefined) await writer.lockLane(sql, row.lane);
+    this.#firstWriteMs ??= clock.monotonicMs();
+    await writer.write(sql, this.#txId, row, this.#graceMs());
+    this.#written.push(row);
+    reach("tx-row-written");
+    if (!this.#owned) this.#options.relayExpects();
+  }
+
+  /** Nobody will tell us of the commit, so the mark is written with the first message. */
+  async #join(sql: SqlExecutor): Promise<void> {
+    const { writer, classify } = this.#options;
+    await writer.setSavepoint(sql);
+    try {
+      await writer.releaseSavepoint(sql);
+    } catch (error) {
+      if (classify(error) !== "savepoint-gone") throw error;
+      throw new TxError(
+        "not_a_transaction",
+        "The transaction is over, or this is a connection without one; call send between BEGIN and COMMIT with the transaction's own object.",
+        { cause: error },
+      );
+    }
+    if (!this.#marked) await this.#mark(sql);
+    this.#marked = true;
+  }
+
+  async #mark(sql: SqlExecutor): Promise<void> {
+    const { writer, marks, classify } = this.#options;
+    if (!marks) return;
+    try {
+      await writer.mark(sql, this.#txId);
+    } catch (error) {
+      if (classify(error) !== "duplicate") throw error;
+      const text = "The transaction was too slow for whoever asked; run it again, under another name it can commit.";
+      throw new TxError("fenced", text, { txId: this.#txId, cause: error });
+    }
+  }
+
+  #graceMs(): number {
+    return this.#owned && this.#options.fastPath !== undefined ? this.#options.graceMs : 0;
+  }
+
+  #context() {
+    const { clock, random, shardCount } = this.#options;
+    return { nowMs: clock.nowMs(), random, shardCount };
+  }
+}

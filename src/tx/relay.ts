@@ -1,0 +1,285 @@
+import type { Clock } from "../runtime/clock.ts";
+import { reach } from "../runtime/failpoint.ts";
+import type { Log } from "../runtime/log.ts";
+import type { Random } from "../runtime/random.ts";
+import { runnable } from "./lanes.ts";
+import type { Outbox, OutboxRow, RowStub, ShardLeases } from "./outbox.port.ts";
+import type { RowOutcome, RowSender } from "./row-sender.ts";
+import type { TxCounts } from "./tx-counts.ts";
+
+/**
+ * Sends what the fast path did not: what is due in the shards that are ours, by its state and never by "everything
+ * above the last id", because numbers are given at INSERT and seen at COMMIT.
+ *
+ * One relay reads a shard at a time, known by a lease; a relay that overstays its lease sends a batch twice under the
+ * same ids, and loses nothing. Several shards are worked on at once.
+ *
+ * When the broker does not answer at all, rows are left as they are and only a small batch is tried now and then: an
+ * hour without a broker costs the database a few reads a second. When one topic or message fails, its rows wait longer
+ * with every attempt, and everybody else goes on.
+ */
+export type RelayOptions = {
+  readonly outbox: Outbox;
+  readonly leases: ShardLeases;
+  readonly sender: RowSender;
+  /** Names this relay among the others. */
+  readonly owner: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly counts: TxCounts;
+  readonly settings: RelaySettings;
+};
+
+export type RelaySettings = {
+  /** Rows read at a time from a shard. */
+  readonly batch: number;
+  /** Shards worked on at a time. */
+  readonly parallel: number;
+  /** How soon an empty outbox is looked at again: the first when something is expected, the second otherwise. */
+  readonly idlePollMs: readonly [number, number];
+  readonly leaseMs: number;
+  /** Catching up is bounded: a broker that comes back after an hour is not run over. */
+  readonly perSecondMax: number;
+  /** How long marks of outcomes are kept, for `status`. */
+  readonly keepOutcomesMs: number;
+};
+
+export const relayDefaults: RelaySettings = {
+  batch: 200,
+  parallel: 4,
+  idlePollMs: [50, 1_000],
+  leaseMs: 10_000,
+  perSecondMax: 5_000,
+  keepOutcomesMs: 15 * 60_000,
+};
+
+/** Of bodies fetched at a time: a batch of 4 MB bodies must not take 800 MB. */
+const fetchBytesMax = 8 * 1024 * 1024;
+const placesMax = 5_000;
+const rowWait = { baseMs: 500, maxMs: 60_000 };
+/** After a batch that found no broker, and again and again up to the second. */
+const pauseFirstMs = 250;
+const pauseMaxMs = 5_000;
+const probeRows = 8;
+/** What says that nobody is there, rather than something about a topic or message. */
+const nobodyThere: ReadonlySet<string> = new Set([
+  "broker_unavailable",
+  "connection_lost",
+  "send_timeout",
+  "proxy_exhausted",
+  "sink_closed",
+]);
+const sweepEveryMs = 10_000;
+const sweepMax = 5_000;
+/** How long after a hint the outbox is looked at often. */
+const expectingMs = 2_000;
+const reasonCharsMax = 300;
+
+export class Relay {
+  readonly #options: RelayOptions;
+  #owned: readonly number[] = [];
+  #leaseAtMs = Number.NEGATIVE_INFINITY;
+  #pauseMs = 0;
+  #pausedUntilMs = 0;
+  #expectingUntilMs = 0;
+  #sweptAtMs = Number.NEGATIVE_INFINITY;
+  /** Rows that may be sent by now, by the bounded rate. */
+  #allowance = 0;
+  #allowanceAtMs: number | undefined;
+
+  constructor(options: RelayOptions) {
+    this.#options = options;
+  }
+
+  /** Something may be there soon. */
+  expect(): void {
+    this.#expectingUntilMs = this.#options.clock.monotonicMs() + expectingMs;
+  }
+
+  async runOnce(signal: AbortSignal): Promise<number> {
+    const { outbox, clock, settings } = this.#options;
+    const startedMs = clock.monotonicMs();
+    await this.#keepShards(startedMs);
+    await this.#sweep(startedMs);
+    if (this.#pausedUntilMs > startedMs) return Math.min(this.#pausedUntilMs - startedMs, settings.leaseMs / 3);
+    if (this.#owned.length === 0) return settings.idlePollMs[1];
+    const next = await outbox.nextDue(this.#owned);
+    const due = next.filter(({ inMs }) => inMs <= 0).map(({ shard }) => shard);
+    if (due.length === 0) return this.#idleMs(Math.min(...next.map(({ inMs }) => inMs)));
+    const rows = this.#allowedRows();
+    if (rows === 0) return 20;
+    // A probe when the broker was away: one shard, few rows.
+    const probing = this.#pauseMs > 0;
+    const shards = probing ? [due[Math.floor(this.#options.random.float() * due.length)]!] : due;
+    const limit = probing
+      ? probeRows
+      : Math.max(1, Math.min(settings.batch, Math.floor(rows / Math.min(shards.length, settings.parallel))));
+    const left = [...shards];
+    let found = 0;
+    const worker = async (): Promise<void> => {
+      for (let shard = left.shift(); shard !== undefined; shard = left.shift()) {
+        if (signal.aborted || !this.#holdsLease() || this.#pausedUntilMs > clock.monotonicMs()) return;
+        if (!probing && this.#allowance < 1) return;
+        found += await this.#work(shard, limit);
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(settings.parallel, shards.length) }, worker));
+    // Due, and yet not to be had: somebody has it locked.
+    return found > 0 ? 0 : settings.idlePollMs[0];
+  }
+
+  /** Gives the shards back, so that others need not wait for the lease. */
+  async stop(): Promise<void> {
+    this.#owned = [];
+    await this.#options.leases.release(this.#options.owner);
+  }
+
+  #holdsLease(): boolean {
+    return this.#options.clock.monotonicMs() - this.#leaseAtMs < this.#options.settings.leaseMs;
+  }
+
+  async #keepShards(nowMs: number): Promise<void> {
+    const { leases, owner, settings } = this.#options;
+    if (nowMs - this.#leaseAtMs < settings.leaseMs / 3) return;
+    // Counted from before the question: the lease ends for us before it ends for the others.
+    this.#owned = await leases.keep(owner, settings.leaseMs);
+    this.#leaseAtMs = nowMs;
+  }
+
+  async #sweep(nowMs: number): Promise<void> {
+    if (nowMs - this.#sweptAtMs < sweepEveryMs || this.#owned.length === 0) return;
+    const removed = await this.#options.outbox.sweep(this.#options.settings.keepOutcomesMs, sweepMax);
+    // More of them: next time around, not in ten seconds.
+    if (removed < sweepMax) this.#sweptAtMs = nowMs;
+  }
+
+  #idleMs(nextInMs: number): number {
+    const [soon, late] = this.#options.settings.idlePollMs;
+    const idle = this.#expectingUntilMs > this.#options.clock.monotonicMs() ? soon : late;
+    return Math.max(1, Math.min(idle, nextInMs));
+  }
+
+  /** A bucket of a fifth of a second, filled at the rate. */
+  #allowedRows(): number {
+    const { clock, settings } = this.#options;
+    const nowMs = clock.monotonicMs();
+    const max = Math.max(1, settings.perSecondMax / 5);
+    const sinceMs = this.#allowanceAtMs === undefined ? 200 : nowMs - this.#allowanceAtMs;
+    this.#allowanceAtMs = nowMs;
+    this.#allowance = Math.min(max, this.#allowance + (sinceMs * settings.perSecondMax) / 1_000);
+    return Math.floor(this.#allowance);
+  }
+
+  /** Answers how many rows it found. */
+  async #work(shard: number, limit: number): Promise<number> {
+    const { outbox, sender } = this.#options;
+    const stubs = await outbox.due(shard, limit);
+    if (stubs.length === 0) return 0;
+    const { rows, blocked } = await this.#ordered(stubs);
+    if (blocked.size > 0) {
+      for (const [inMs, held] of Map.groupBy(blocked.keys(), (row) => blocked.get(row)!))
+        await outbox.postpone(held, inMs);
+    }
+    for (const part of byBytes(stubs, rows)) {
+      this.#allowance -= part.length;
+      const fetched = await outbox.fetch(part);
+      reach("relay-claimed");
+      const outcomes = await sender(fetched);
+      reach("relay-sent");
+      await this.#record(outcomes);
+      if (this.#pausedUntilMs > 0 || !this.#holdsLease()) break;
+    }
+    return stubs.length;
+  }
+
+  async #ordered(stubs: readonly RowStub[]) {
+    const lanes = [...new Set(stubs.flatMap(({ lane }) => (lane === undefined ? [] : [lane])))];
+    if (lanes.length === 0) return runnable(stubs, []);
+    const upTo = Math.max(...stubs.map(({ row }) => row));
+    return runnable(stubs, await this.#options.outbox.placesOf(lanes, upTo, placesMax));
+  }
+
+  async #record(outcomes: readonly RowOutcome[]): Promise<void> {
+    const { outbox, counts, log, random } = this.#options;
+    const sent = outcomes.filter(({ ok }) => ok === true).map(({ row }) => row.row);
+    if (sent.length > 0) {
+      counts.sent("relay", sent.length);
+      const removed = await outbox.remove(sent);
+      if (removed < sent.length) counts.perhapsTwice(sent.length - removed);
+      reach("relay-removed");
+    }
+    const failed = outcomes.filter((outcome) => outcome.ok === false);
+    for (const { class: failureClass, code } of failed) counts.failed(failureClass, code);
+    if (failed.length > 0 && sent.length === 0 && failed.every(({ code }) => nobodyThere.has(code))) {
+      this.#pause(failed[0]!.code);
+      return;
+    }
+    if (sent.length > 0 || failed.length > 0) this.#goOn();
+    const held = new Map<number, number>();
+    for (const [reason, group] of Map.groupBy(failed, reasonOf)) {
+      const rows = group.map(({ row }) => row.row);
+      if (group[0]!.class === "permanent") {
+        await outbox.bury(rows, reason);
+        counts.buried(rows.length);
+        log.error(
+          { rows: rows.length, topic: group[0]!.row.topic, reason },
+          "messages that can never be sent were put aside",
+        );
+      } else {
+        await outbox.failed(rows, reason, { ...rowWait, jitter: 0.5 + random.float() / 2 });
+        log.warn(
+          { rows: rows.length, topic: group[0]!.row.topic, reason },
+          "messages could not be sent and wait longer",
+        );
+        for (const { row } of group) if (row.lane !== undefined) held.set(row.lane, waitAfter(row));
+      }
+    }
+    // Followers of what failed need not be looked at before it is; after a burial they may go at once.
+    const followers = outcomes.filter(({ ok, row }) => ok === "held" && held.has(row.lane!)).map(({ row }) => row);
+    for (const [inMs, group] of Map.groupBy(followers, ({ lane }) => held.get(lane!)!)) {
+      await outbox.postpone(
+        group.map(({ row }) => row),
+        inMs,
+      );
+    }
+  }
+
+  #pause(code: string): void {
+    const { clock, log } = this.#options;
+    if (this.#pauseMs === 0)
+      log.warn({ code }, "the broker does not answer; messages stay in the outbox until it does");
+    this.#pauseMs = Math.min(this.#pauseMs === 0 ? pauseFirstMs : this.#pauseMs * 2, pauseMaxMs);
+    this.#pausedUntilMs = clock.monotonicMs() + this.#pauseMs;
+  }
+
+  #goOn(): void {
+    if (this.#pauseMs > 0) this.#options.log.info({}, "the broker answers again; the outbox is sent");
+    this.#pauseMs = 0;
+    this.#pausedUntilMs = 0;
+  }
+}
+
+const reasonOf = ({ code, detail }: { readonly code: string; readonly detail: string }): string =>
+  `${code}: ${detail}`.slice(0, reasonCharsMax);
+
+/** About what `failed` makes of it; a follower that looks too early is held once more. */
+const waitAfter = ({ attempts }: OutboxRow): number =>
+  Math.min(rowWait.maxMs, rowWait.baseMs * 2 ** Math.min(attempts, 20)) * 0.75;
+
+/** The rows in their order, in parts whose bodies fit into memory together. */
+const byBytes = (stubs: readonly RowStub[], rows: readonly number[]): number[][] => {
+  const bytesOf = new Map(stubs.map(({ row, bodyBytes }) => [row, bodyBytes]));
+  const parts: number[][] = [];
+  let bytes = Number.POSITIVE_INFINITY;
+  for (const row of rows) {
+    const own = bytesOf.get(row) ?? 0;
+    if (bytes + own > fetchBytesMax) {
+      parts.push([]);
+      bytes = 0;
+    }
+    parts.at(-1)!.push(row);
+    bytes += own;
+  }
+  return parts;
+};

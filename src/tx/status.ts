@@ -1,0 +1,70 @@
+import type { MessageId } from "../message/id.ts";
+import { epochMs, formatInstant } from "../message/time.ts";
+import type { Outbox } from "./outbox.port.ts";
+
+/**
+ * What became of a transaction, with what says so. A row is removed only when the broker has acknowledged the message
+ * (or a cancel took it back), so a commit mark without rows means sent; and in the outbox's way of sending, a message
+ * that the broker has acknowledged can be received.
+ *
+ * No trace is no proof: the transaction may be about to write its first row. `fence` makes it one, by writing "rolled
+ * back" where the commit would have to write its mark.
+ */
+export type TxStatus = {
+  readonly state: "committed-unsent" | "sent" | "rolled-back" | "unknown";
+  readonly evidence: readonly TxEvidence[];
+};
+
+export type TxEvidence =
+  | { readonly kind: "commit-mark"; readonly at: string }
+  | { readonly kind: "fence"; readonly at: string }
+  | { readonly kind: "waiting"; readonly id: string; readonly attempts: number; readonly lastError?: string }
+  | { readonly kind: "dead"; readonly id: string; readonly reason: string }
+  | { readonly kind: "rollback-seen" }
+  | { readonly kind: "open"; readonly detail: string }
+  | { readonly kind: "no-trace"; readonly detail: string };
+
+/** The last transactions that this process saw rolled back. */
+export class RolledBack {
+  readonly #ids = new Set<MessageId>();
+
+  add(txId: MessageId): void {
+    this.#ids.add(txId);
+    if (this.#ids.size > rememberedMax) for (const oldest of this.#ids) return void this.#ids.delete(oldest);
+  }
+
+  has(txId: MessageId): boolean {
+    return this.#ids.has(txId);
+  }
+}
+
+const rememberedMax = 10_000;
+
+export const statusOf = async (asked: {
+  readonly txId: MessageId;
+  readonly fence: boolean;
+  readonly outbox: Outbox;
+  readonly rolledBack: RolledBack;
+}): Promise<TxStatus> => {
+  const { txId, outbox, rolledBack } = asked;
+  if (rolledBack.has(txId)) return { state: "rolled-back", evidence: [{ kind: "rollback-seen" }] };
+  if (asked.fence && (await outbox.fence(txId)) === "open") {
+    return { state: "unknown", evidence: [{ kind: "open", detail: "it is committing at this moment; ask again" }] };
+  }
+  const { mark, waiting, dead } = await outbox.outcome(txId);
+  const evidence: TxEvidence[] = [];
+  if (mark !== undefined) {
+    evidence.push({
+      kind: mark.outcome === "committed" ? "commit-mark" : "fence",
+      at: formatInstant(epochMs(mark.atMs)),
+    });
+  }
+  for (const one of waiting) evidence.push({ kind: "waiting", ...one });
+  for (const one of dead) evidence.push({ kind: "dead", ...one });
+  // Rows are seen only when they are committed, mark or not.
+  if (waiting.length > 0 || dead.length > 0) return { state: "committed-unsent", evidence };
+  if (mark?.outcome === "committed") return { state: "sent", evidence };
+  if (mark?.outcome === "fenced") return { state: "rolled-back", evidence };
+  const detail = "rolled back, or without messages, or not written yet, or older than outcomes are kept";
+  return { state: "unknown", evidence: [{ kind: "no-trace", detail }] };
+};

@@ -1,0 +1,155 @@
+import { type MessageId, timeOrderedId } from "../message/id.ts";
+import type { Clock } from "../runtime/clock.ts";
+import { reach } from "../runtime/failpoint.ts";
+import type { Random } from "../runtime/random.ts";
+import { sleep, type Timers } from "../runtime/timers.ts";
+import type { ClassifyFailure, JoinedTransaction, SqlExecutor, TransactionalDatabase } from "./database.port.ts";
+import type { TxMessage, TxMessageRef } from "./outgoing.ts";
+import type { TxCounts } from "./tx-counts.ts";
+import { isTxError, TxError } from "./tx-error.ts";
+import type { SentInTx, TxMode, TxSession } from "./tx-mode.port.ts";
+
+/**
+ * Transactions that we begin and commit, and those we join. The way in which messages travel is the mode's; what is
+ * here is what can happen to a transaction: a deadlock (everything again, the callback too), a lock that does not come,
+ * a COMMIT without an answer.
+ */
+export type TxSender = {
+  /** The transaction's name, for `status`. */
+  readonly txId: string;
+  /** Resolves when the message is written into the transaction; it is sent when that commits. */
+  send(message: TxMessage): Promise<SentInTx>;
+  /** Takes a delayed message back if this transaction commits. */
+  cancel(ref: TxMessageRef): Promise<void>;
+};
+
+export type TransactionsOptions<Tx> = {
+  readonly db: TransactionalDatabase<Tx>;
+  readonly mode: TxMode;
+  readonly classify: ClassifyFailure;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly random: Random;
+  readonly counts: TxCounts;
+  /** Transactions that this process saw rolled back. */
+  readonly rolledBack: (txId: MessageId) => void;
+};
+
+/** Two transactions that meet once rarely meet twice; ten times is a design fault that should be seen. */
+const deadlockTriesMax = 10;
+const deadlockWaitMs = { first: 5, max: 200 };
+
+export class Transactions<Tx> {
+  readonly #options: TransactionsOptions<Tx>;
+
+  constructor(options: TransactionsOptions<Tx>) {
+    this.#options = options;
+  }
+
+  async run<T>(callback: (tx: Tx, q: TxSender) => Promise<T>): Promise<T> {
+    const { classify, timers, random, counts } = this.#options;
+    for (let attempt = 1; ; attempt++) {
+      const txId = this.#newId();
+      try {
+        return await this.#once(txId, callback);
+      } catch (error) {
+        if (error instanceof TxError) throw error;
+        const failure = classify(error);
+        if (failure === "lock-wait-timeout") {
+          const text = "A lock was not given in time; find who holds it, or try the whole transaction again.";
+          throw new TxError("lock_wait_timeout", text, { txId, cause: error });
+        }
+        if (failure !== "deadlock") throw error;
+        if (attempt === deadlockTriesMax) {
+          const text = `${deadlockTriesMax} tries met deadlocks; lock rows in one order everywhere.`;
+          throw new TxError("deadlock", text, { txId, cause: error });
+        }
+        counts.deadlockRetried();
+        const waitMs = Math.min(deadlockWaitMs.max, deadlockWaitMs.first * 2 ** (attempt - 1));
+        await sleep(timers, waitMs * (0.5 + random.float()));
+      }
+    }
+  }
+
+  join(tx: JoinedTransaction): TxSender {
+    const txId = this.#newId();
+    return senderOf(txId, () => openOrThrow(tx), this.#options.mode.begin(txId, false));
+  }
+
+  async #once<T>(txId: MessageId, callback: (tx: Tx, q: TxSender) => Promise<T>): Promise<T> {
+    const { db, mode, classify, rolledBack } = this.#options;
+    const session = mode.begin(txId, true);
+    let isCommitting = false;
+    let isOver = false;
+    const sending = new Set<Promise<unknown>>();
+    try {
+      const result = await db.transaction(async (tx, sql) => {
+        await session.begun(sql);
+        const open = (): SqlExecutor => {
+          if (isOver)
+            throw new TxError("not_a_transaction", "The transaction is over; send inside its callback and await it.", {
+              txId,
+            });
+          return sql;
+        };
+        try {
+          const answer = await callback(tx, tracked(senderOf(txId, open, session), sending));
+          // A send that was not awaited still belongs to the transaction; its failure fails it.
+          await Promise.all(sending);
+          await session.beforeCommit(sql);
+          reach("tx-before-commit");
+          isCommitting = true;
+          return answer;
+        } finally {
+          await Promise.allSettled(sending);
+          isOver = true;
+        }
+      });
+      reach("tx-committed");
+      session.committed();
+      return result;
+    } catch (error) {
+      if (!isCommitting) {
+        if (!isTxError(error, "transaction_ended_inside")) rolledBack(txId);
+        throw error;
+      }
+      if (classify(error) === "deadlock") throw error;
+      session.unknown();
+      const text =
+        "Ask mq.status(txId), or repeat the work under the same dedupe keys; the messages follow the rows by themselves.";
+      throw new TxError("commit_outcome_unknown", text, { txId, cause: error });
+    }
+  }
+
+  #newId(): MessageId {
+    const { clock, random } = this.#options;
+    return timeOrderedId(clock.nowMs(), random.bytes(new Uint8Array(10)), Math.floor(random.float() * 65_536));
+  }
+}
+
+const senderOf = (txId: MessageId, open: () => SqlExecutor, session: TxSession): TxSender => ({
+  txId,
+  send: async (message) => session.send(open(), message),
+  cancel: async (ref) => session.cancel(open(), ref),
+});
+
+const tracked = (sender: TxSender, sending: Set<Promise<unknown>>): TxSender => {
+  const track = <T>(work: Promise<T>): Promise<T> => {
+    // Only what is still under way at the end is waited for: what failed before, the callback has seen.
+    const settled = (): void => void sending.delete(work);
+    sending.add(work);
+    work.then(settled, settled);
+    return work;
+  };
+  return {
+    txId: sender.txId,
+    send: (message) => track(sender.send(message)),
+    cancel: (ref) => track(sender.cancel(ref)),
+  };
+};
+
+const openOrThrow = (tx: JoinedTransaction): SqlExecutor => {
+  const fault = tx.fault();
+  if (fault !== undefined) throw new TxError("not_a_transaction", fault);
+  return tx;
+};

@@ -1,0 +1,38 @@
+/**
+ * What can go wrong with a transactional send, in one table. What is wrong with a message itself is said by the same
+ * codes as everywhere (src/message/errors.ts). `title` says what holds then; the text of the error says what to change.
+ */
+export const txErrorTable = {
+  outside_transaction: "The message was to be sent outside of a transaction; nothing was sent.",
+  not_a_transaction: "What was handed over is not an open transaction; nothing was written.",
+  transaction_ended_inside:
+    "The transaction ended inside the callback; what was written before is committed, and its messages will be sent.",
+  commit_outcome_unknown: "COMMIT was sent and no answer came; whatever holds for the rows holds for the messages.",
+  fenced: "Somebody asked for this transaction's outcome and was told that it is rolled back; it was rolled back.",
+  lock_wait_timeout: "A lock was waited for too long; everything was rolled back and may be tried again.",
+  deadlock: "Deadlocks went on through all tries; everything was rolled back and may be tried again.",
+  delay_server_missing: "A message can be canceled only where the address of the delay server is known.",
+  outbox_missing: "The outbox tables are not there.",
+  outbox_too_old: "The outbox tables are older than this library needs.",
+  outbox_too_new: "The outbox tables are newer than this library understands.",
+  send_failed: "The broker did not take the message that was sent outside of a transaction.",
+  closed: "The producer is closed.",
+} as const;
+
+export type TxErrorCode = keyof typeof txErrorTable;
+
+export class TxError extends Error {
+  override readonly name = "TxError";
+  readonly code: TxErrorCode;
+  /** Of the transaction, where there is one: what `status` asks by. */
+  readonly txId: string | undefined;
+
+  constructor(code: TxErrorCode, message: string, details: { readonly txId?: string; readonly cause?: unknown } = {}) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+    this.code = code;
+    this.txId = details.txId;
+  }
+}
+
+export const isTxError = (error: unknown, code?: TxErrorCode): error is TxError =>
+  error instanceof TxError && (code === undefined || error.code === code);

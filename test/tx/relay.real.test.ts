@@ -1,0 +1,510 @@
+// The relay on a real MariaDB, with a sink that does what a test wants: who is sent when, in which order, how often.
+
+import type { PoolConnection } from "mysql2/promise";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { classifyMysqlFailure } from "../../src/adapters/mysql/mysql-failure.ts";
+import {
+  dueStatement,
+  MysqlOutbox,
+  mysqlOutboxWriter,
+  nextDueStatement,
+} from "../../src/adapters/mysql/mysql-outbox.ts";
+import { checkSchema, migrateOutbox, migrations } from "../../src/adapters/mysql/outbox-schema.ts";
+import { parts } from "../../src/adapters/rocketmq/testing.ts";
+import { systemRandom } from "../../src/adapters/system/system-random.ts";
+import type { SendFailure, SendResult } from "../../src/dispatch/sink.port.ts";
+import type { DelayedMessage } from "../../src/message/message.ts";
+import { FastPath } from "../../src/tx/fast-path.ts";
+import { createOutboxMode } from "../../src/tx/outbox-mode.ts";
+import { Relay, type RelaySettings, relayDefaults } from "../../src/tx/relay.ts";
+import { createRowSender } from "../../src/tx/row-sender.ts";
+import { Transactions } from "../../src/tx/transaction.ts";
+import { TxCounts } from "../../src/tx/tx-counts.ts";
+import { fromMysql2 } from "../../src/tx-producer.ts";
+import { type Lab, openLab, pauseMs, until } from "./lab.ts";
+
+let lab: Lab;
+let cleanUp: (() => Promise<unknown>)[];
+beforeEach(async () => {
+  lab = await openLab();
+  cleanUp = [];
+});
+afterEach(async () => {
+  await Promise.all(cleanUp.map((end) => end()));
+  await lab[Symbol.asyncDispose]();
+});
+
+const shards = 16;
+const noSignal = new AbortController().signal;
+const ok: SendResult = { ok: true, brokerMessageId: "m" };
+const failing = (code: string, failureClass: SendFailure["class"] = "transient"): SendResult => ({
+  ok: false,
+  failure: { class: failureClass, code, detail: "as the test wants" },
+});
+
+/** Keeps what was sent, in order; `answer` decides. */
+const scriptedSink = (answer: (message: DelayedMessage) => SendResult | Promise<SendResult> = () => ok) => {
+  const sent: DelayedMessage[] = [];
+  const calls: number[] = [];
+  return {
+    sent,
+    calls,
+    bodies: () => sent.map(({ body }) => body.toString()),
+    sink: {
+      async send(_topic: string, messages: readonly DelayedMessage[]) {
+        calls.push(messages.length);
+        return Promise.all(
+          messages.map(async (message) => {
+            const result = await answer(message);
+            if (result.ok) sent.push(message);
+            return result;
+          }),
+        );
+      },
+      close: async () => {},
+    },
+  };
+};
+
+const relayOn = (
+  sink: ReturnType<typeof scriptedSink>,
+  over: { settings?: Partial<RelaySettings>; owner?: string } = {},
+) => {
+  const outbox = new MysqlOutbox(lab.pool, shards);
+  cleanUp.push(() => outbox.close());
+  const counts = new TxCounts();
+  const relay = new Relay({
+    outbox,
+    leases: outbox,
+    sender: createRowSender({ sink: sink.sink, ingestTopic: "ESC_INGEST", delayServer: undefined }),
+    owner: over.owner ?? "relay-a",
+    ...parts,
+    random: systemRandom,
+    counts,
+    settings: { ...relayDefaults, ...over.settings },
+  });
+  const drain = async (withinMs = 5_000) => {
+    await until(
+      "the outbox is empty",
+      async () => {
+        await relay.runOnce(noSignal);
+        return (await lab.waiting()) === 0;
+      },
+      withinMs,
+    );
+  };
+  return { relay, counts, outbox, drain };
+};
+
+const writer = ({
+  order = "key" as "key" | "strict",
+  fastPath = undefined as FastPath | undefined,
+  graceMs = 0,
+} = {}) => {
+  const mode = createOutboxMode({
+    writer: mysqlOutboxWriter,
+    shardCount: shards,
+    order,
+    graceMs,
+    fastPath,
+    relayExpects: () => {},
+    canCancel: false,
+    marks: true,
+    classify: classifyMysqlFailure,
+    clock: parts.clock,
+    random: systemRandom,
+  });
+  return new Transactions<PoolConnection>({
+    db: fromMysql2(lab.pool),
+    mode,
+    classify: classifyMysqlFailure,
+    ...parts,
+    random: systemRandom,
+    counts: new TxCounts(),
+    rolledBack: () => {},
+  });
+};
+
+const write = (...messages: { topic?: string; key?: string; body: string; messageGroup?: string }[]) =>
+  writer().run(async (_, q) => {
+    for (const message of messages) await q.send({ topic: "t", ...message });
+  });
+
+test("TX-07: of two transactions the one with the lower numbers commits later, and nothing is skipped", async () => {
+  const sink = scriptedSink();
+  const { relay, drain } = relayOn(sink);
+  let commitFirst = () => {};
+  const mayCommit = new Promise<void>((resolve) => {
+    commitFirst = resolve;
+  });
+  const transactions = writer();
+  let isWritten = false;
+  const slow = transactions.run(async (_, q) => {
+    for (let i = 0; i < 20; i++) await q.send({ topic: "t", body: `low ${i}` });
+    isWritten = true;
+    await mayCommit;
+  });
+  await until("the low numbers are given", () => isWritten);
+  await transactions.run(async (_, q) => void (await q.send({ topic: "t", body: "high" })));
+  await until("the high one is sent", async () => {
+    await relay.runOnce(noSignal);
+    return sink.sent.length === 1;
+  });
+  expect(sink.bodies()).toEqual(["high"]);
+  commitFirst();
+  await slow;
+  await drain();
+  expect(sink.sent).toHaveLength(21);
+});
+
+test("rows that somebody has locked are left out, and nothing waits for them", async () => {
+  await write({ body: "locked" }, { body: "free" });
+  const holder = await lab.pool.getConnection();
+  await holder.beginTransaction();
+  const [locked] = await lab.rows("SELECT id FROM escapement_outbox WHERE body = 'locked'");
+  await holder.query("DELETE FROM escapement_outbox WHERE id = ?", [locked!.id]);
+  const sink = scriptedSink();
+  const { relay, drain } = relayOn(sink);
+  const startMs = performance.now();
+  const waits: number[] = [];
+  for (let i = 0; i < 5; i++) waits.push(await relay.runOnce(noSignal));
+  expect(performance.now() - startMs).toBeLessThan(1_500);
+  expect(sink.bodies()).toEqual(["free"]);
+  expect(waits.at(-1), "it does not spin").toBeGreaterThanOrEqual(20);
+  await holder.rollback();
+  holder.release();
+  await drain();
+});
+
+describe("leases", () => {
+  test("TX-08: shards of a relay that died are taken over when its lease ends, not before", async () => {
+    const dead = relayOn(scriptedSink(), { owner: "dead", settings: { leaseMs: 1_200 } });
+    await dead.relay.runOnce(noSignal);
+    await write({ body: "x" });
+    const sink = scriptedSink();
+    const next = relayOn(sink, { owner: "next", settings: { leaseMs: 300, idlePollMs: [20, 50] } });
+    const startMs = performance.now();
+    await until("sent", async () => {
+      await next.relay.runOnce(noSignal);
+      await pauseMs(20);
+      return sink.sent.length === 1;
+    });
+    expect(performance.now() - startMs).toBeGreaterThan(800);
+  });
+
+  test("TX-09: a lease that ends while its batch is being sent: sent twice under the same ids, nothing lost", async () => {
+    await write(...Array.from({ length: 5 }, (_, i) => ({ key: "one-lane", body: `${i}` })));
+    let goOn = () => {};
+    const stalled = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    const slowSink = scriptedSink(async () => {
+      await stalled;
+      return ok;
+    });
+    const slow = relayOn(slowSink, { owner: "slow", settings: { leaseMs: 300 } });
+    const working = slow.relay.runOnce(noSignal);
+    await pauseMs(600);
+    const quickSink = scriptedSink();
+    const quick = relayOn(quickSink, { owner: "quick", settings: { leaseMs: 300 } });
+    await quick.drain();
+    goOn();
+    await working;
+    expect(quickSink.bodies()).toEqual(["0", "1", "2", "3", "4"]);
+    const ids = new Set(quickSink.sent.map(({ id }) => id));
+    expect(slowSink.sent.every(({ id }) => ids.has(id))).toBe(true);
+    expect(slow.counts.snapshot().perhapsTwice).toBe(slowSink.sent.length);
+    expect(slowSink.sent.length).toBeLessThanOrEqual(5);
+  });
+
+  test("several relays share the shards, take what one gives back, and never hold one shard together", async () => {
+    const relays = ["a", "b", "c"].map((owner) => relayOn(scriptedSink(), { owner, settings: { leaseMs: 3_000 } }));
+    const held = async () => {
+      const rows = await lab.rows(
+        "SELECT owner, COUNT(*) AS n FROM escapement_outbox_shard WHERE owner <> '' GROUP BY owner ORDER BY owner",
+      );
+      return Object.fromEntries(rows.map(({ owner, n }): [string, number] => [owner, Number(n)]));
+    };
+    await relays[0]!.outbox.keep("a", 3_000);
+    expect(await held()).toEqual({ a: 16 });
+    for (let round = 0; round < 2; round++) {
+      for (const [i, owner] of ["a", "b", "c"].entries()) await relays[i]!.outbox.keep(owner, 3_000);
+    }
+    const shared = await held();
+    expect(Object.values(shared).reduce((sum, n) => sum + n, 0)).toBe(16);
+    expect(Math.max(...Object.values(shared))).toBeLessThanOrEqual(6);
+    await relays[1]!.relay.stop();
+    for (let round = 0; round < 2; round++) for (const owner of ["a", "c"]) await relays[0]!.outbox.keep(owner, 3_000);
+    expect(await held()).toEqual({ a: 8, c: 8 });
+    const [a, c] = await Promise.all(["a", "c"].map((owner) => relays[0]!.outbox.keep(owner, 3_000)));
+    expect(a!.filter((shard) => c!.includes(shard))).toEqual([]);
+  });
+});
+
+describe("a broker in trouble", () => {
+  test("TX-10: away for long: business writes go on, rows are not touched, tries are few; back: a bounded catch-up", async () => {
+    let isAway = true;
+    const sink = scriptedSink(() => (isAway ? failing("broker_unavailable") : ok));
+    const { relay, drain } = relayOn(sink, { settings: { batch: 50, perSecondMax: 200 } });
+    const transactions = writer();
+    const began = performance.now();
+    let waitedMs = 0;
+    for (let i = 0; i < 60; i++) {
+      const startMs = performance.now();
+      await transactions.run(async (_, q) => void (await q.send({ topic: "t", body: `${i}` })));
+      waitedMs = Math.max(waitedMs, performance.now() - startMs);
+      await relay.runOnce(noSignal);
+    }
+    const awayMs = performance.now() - began;
+    expect(waitedMs).toBeLessThan(1_000);
+    expect(sink.calls.length).toBeLessThan(3 + awayMs / 250);
+    const [touched] = await lab.rows("SELECT MAX(attempts) AS attempts, COUNT(*) AS n FROM escapement_outbox");
+    expect(touched).toMatchObject({ attempts: 0, n: 60 });
+    isAway = false;
+    // An allowance of a fifth of a second, then the rate.
+    const backMs = performance.now();
+    await drain(10_000);
+    expect(performance.now() - backMs).toBeGreaterThan(((60 - 40) / 200) * 1_000 * 0.8);
+    expect(new Set(sink.bodies()).size).toBe(60);
+    expect(sink.sent).toHaveLength(60);
+  });
+
+  test("one topic that is missing holds up nobody else; its rows wait longer each time, with the reason", async () => {
+    const sink = scriptedSink((message) => (message.topic === "gone" ? failing("topic_route_missing") : ok));
+    const { relay } = relayOn(sink);
+    await write({ topic: "gone", body: "waits" }, { body: "goes" }, { body: "goes too" });
+    for (let i = 0; i < 4; i++) await relay.runOnce(noSignal);
+    expect(sink.bodies().sort()).toEqual(["goes", "goes too"]);
+    const [row] = await lab.rows(
+      "SELECT attempts, last_error, next_at > UNIX_TIMESTAMP() * 1000 AS later FROM escapement_outbox",
+    );
+    expect(row).toMatchObject({ attempts: 1, later: 1 });
+    expect(row!.last_error).toContain("topic_route_missing");
+  });
+
+  test("TX-12: what can never be sent goes aside with its reason, and the next of its key goes on", async () => {
+    const sink = scriptedSink(({ body }) =>
+      body.toString() === "poison" ? failing("message_too_large", "permanent") : ok,
+    );
+    const { drain, counts } = relayOn(sink);
+    await write({ key: "k", body: "poison" }, { key: "k", body: "next" });
+    await drain();
+    expect(sink.bodies()).toEqual(["next"]);
+    const dead = await lab.rows("SELECT topic, reason, body FROM escapement_outbox_dead");
+    expect(dead).toEqual([
+      { topic: "t", reason: expect.stringContaining("message_too_large"), body: Buffer.from("poison") },
+    ]);
+    expect(counts.snapshot().buried).toBe(1);
+  });
+});
+
+describe("order", () => {
+  test("TX-11: a head that fails holds up its key only; then its key goes on in order", async () => {
+    let isSick = true;
+    const sink = scriptedSink((message) =>
+      isSick && message.keys[0] === "sick" ? failing("broker_throttling", "throttled") : ok,
+    );
+    const { relay, drain } = relayOn(sink, { settings: { batch: 10 } });
+    for (let i = 0; i < 25; i++) await write({ key: "sick", body: `s${i}` });
+    await write({ key: "well", body: "w0" }, { key: "well", body: "w1" });
+    // The sick lane alone is more than two batches of its shard.
+    for (let i = 0; i < 8; i++) await relay.runOnce(noSignal);
+    expect(sink.bodies()).toEqual(["w0", "w1"]);
+    const [rows] = await lab.rows(
+      "SELECT SUM(attempts) AS attempts, SUM(attempts > 0) AS tried FROM escapement_outbox",
+    );
+    expect(Number(rows!.tried)).toBe(1);
+    isSick = false;
+    await drain(15_000);
+    expect(sink.bodies().slice(2)).toEqual(Array.from({ length: 25 }, (_, i) => `s${i}`));
+  });
+
+  test("messages of a group are sent one at a time, in order, under concurrent writers that lock the thing first", async () => {
+    const sink = scriptedSink();
+    const { drain } = relayOn(sink);
+    await lab.run("INSERT INTO orders VALUES ('thing', '0')");
+    const transactions = writer();
+    await Promise.all(
+      Array.from({ length: 20 }, () =>
+        transactions.run(async (tx, q) => {
+          await tx.query("UPDATE orders SET note = note + 1 WHERE id = 'thing'");
+          const [rows] = await tx.query("SELECT note FROM orders WHERE id = 'thing'");
+          await q.send({ topic: "t", messageGroup: "thing", body: String((rows as { note: string }[])[0]!.note) });
+        }),
+      ),
+    );
+    await drain();
+    expect(sink.bodies()).toEqual(Array.from({ length: 20 }, (_, i) => `${i + 1}`));
+    expect(sink.calls.every((count) => count === 1)).toBe(true);
+  });
+
+  test("strict: rows of a key are in the order of the commits, though nothing else was locked", async () => {
+    const committed: string[] = [];
+    const transactions = writer({ order: "strict" });
+    await Promise.all(
+      Array.from({ length: 12 }, async (_, i) => {
+        await transactions.run(async (_tx, q) => {
+          await q.send({ topic: "t", key: "strict", body: `${i}` });
+          await pauseMs(Math.random() * 30);
+          committed.push(`${i}`); // Nobody else of this key can be here before we have committed.
+        });
+      }),
+    );
+    const sink = scriptedSink();
+    await relayOn(sink).drain();
+    expect(sink.bodies()).toEqual(committed);
+  });
+
+  test("the fast path leaves a message to the relay while an earlier one of its key waits", async () => {
+    await write({ key: "k", body: "first" });
+    const sink = scriptedSink();
+    const outbox = new MysqlOutbox(lab.pool, shards);
+    cleanUp.push(() => outbox.close());
+    const counts = new TxCounts();
+    const sender = createRowSender({ sink: sink.sink, ingestTopic: "ESC_INGEST", delayServer: undefined });
+    const fastPath = new FastPath({ outbox, sender, ...parts, counts, graceMs: 5_000, relayExpects: () => {} });
+    const transactions = writer({ fastPath, graceMs: 0 });
+    await transactions.run(async (_, q) => {
+      await q.send({ topic: "t", key: "k", body: "second" });
+      await q.send({ topic: "t", key: "other", body: "free" });
+    });
+    await fastPath.close();
+    expect(sink.bodies()).toEqual(["free"]);
+    expect(counts.snapshot().leftToRelay).toBe(1);
+    await relayOn(sink).drain();
+    expect(sink.bodies()).toEqual(["free", "first", "second"]);
+  });
+});
+
+test("TX-28: a fast path slower than its grace: sent twice at most, with the same id, and counted", async () => {
+  let goOn = () => {};
+  const stalled = new Promise<void>((resolve) => {
+    goOn = resolve;
+  });
+  const slowSink = scriptedSink(async () => {
+    await stalled;
+    return ok;
+  });
+  const outbox = new MysqlOutbox(lab.pool, shards);
+  cleanUp.push(() => outbox.close());
+  const counts = new TxCounts();
+  const sender = createRowSender({ sink: slowSink.sink, ingestTopic: "ESC_INGEST", delayServer: undefined });
+  const fastPath = new FastPath({ outbox, sender, ...parts, counts, graceMs: 200, relayExpects: () => {} });
+  await writer({ fastPath, graceMs: 200 }).run(async (_, q) => void (await q.send({ topic: "t", body: "x" })));
+  const relaySink = scriptedSink();
+  const relay = relayOn(relaySink);
+  const startMs = performance.now();
+  await relay.drain();
+  expect(performance.now() - startMs).toBeGreaterThan(100);
+  goOn();
+  await fastPath.close();
+  expect(relaySink.sent).toHaveLength(1);
+  expect(slowSink.sent.map(({ id }) => id)).toEqual(relaySink.sent.map(({ id }) => id));
+  expect(counts.snapshot().perhapsTwice).toBe(1);
+});
+
+describe("the tables", () => {
+  const fill = async (rows: number): Promise<void> => {
+    // Not due for a day: what a large outbox consists of is what waits.
+    await lab.run(
+      `INSERT INTO escapement_outbox (shard, next_at, lane, tx_id, msg_id, kind, topic, created_at, body_bytes, head, body)
+       SELECT seq % 16, UNIX_TIMESTAMP() * 1000 + 86400000 + seq, seq % 1000, UNHEX(MD5(seq)), UNHEX(MD5(seq)), 0, 't', 0, 1, '{}', 'x'
+       FROM seq_1_to_${rows}`,
+    );
+    await lab.run("ANALYZE TABLE escapement_outbox");
+  };
+  /** Rows and index entries that a statement touches, by the server's own count. */
+  const touchedBy = async (sql: string, values: unknown[]): Promise<number> => {
+    const connection = await lab.pool.getConnection();
+    try {
+      await connection.query("FLUSH STATUS");
+      await connection.query(sql, values);
+      const [rows] = await connection.query("SHOW SESSION STATUS LIKE 'Handler_read%'");
+      return (rows as { Value: string }[]).reduce((sum, { Value }) => sum + Number(Value), 0);
+    } finally {
+      connection.release();
+    }
+  };
+
+  test("TX-13: a claim touches as many rows in a table of 50,000 as in one of 1,000", async () => {
+    await fill(1_000);
+    await write(...Array.from({ length: 40 }, (_, i) => ({ body: `${i}` })));
+    const [one] = await lab.rows(
+      "SELECT shard FROM escapement_outbox WHERE next_at < UNIX_TIMESTAMP() * 1000 + 1000 LIMIT 1",
+    );
+    const values = [one!.shard, 200];
+    const all = Array.from({ length: shards }, (_, shard) => shard);
+    const small = [await touchedBy(dueStatement, values), await touchedBy(nextDueStatement(shards), all)];
+    await lab.run("DELETE FROM escapement_outbox WHERE next_at > UNIX_TIMESTAMP() * 1000 + 3600000");
+    await fill(50_000);
+    const large = [await touchedBy(dueStatement, values), await touchedBy(nextDueStatement(shards), all)];
+    expect(large[0]).toBeLessThanOrEqual(small[0]! + 2);
+    expect(large[1]).toBeLessThanOrEqual(small[1]! + 2 * shards);
+    expect(small[0]).toBeLessThan(40);
+  });
+
+  test("every statement of the relay and the fast path finds its rows by an index", async () => {
+    await fill(5_000);
+    const id = Buffer.alloc(16);
+    const statements: [string, unknown[], string][] = [
+      [dueStatement, [1, 200], "due"],
+      [nextDueStatement(3), [1, 2, 3], "due"],
+      ["SELECT id FROM escapement_outbox WHERE tx_id IN (?, ?)", [id, id], "tx"],
+      [
+        "SELECT lane, id FROM escapement_outbox WHERE lane IN (?, ?) AND id <= ? ORDER BY lane, id LIMIT 5000",
+        [3, 4, 5_000],
+        "lane",
+      ],
+      ["DELETE FROM escapement_outbox WHERE id IN (?, ?)", [1, 2], "PRIMARY"],
+      ["DELETE FROM escapement_outbox WHERE msg_id = ?", [id], "msg"],
+    ];
+    for (const [sql, values, key] of statements) {
+      const [plan] = await lab.rows(`EXPLAIN ${sql}`, values);
+      expect(plan!.key, sql).toBe(key);
+      expect(String(plan!.Extra), sql).not.toMatch(/filesort|temporary/);
+    }
+  });
+
+  test("migrating is repeatable, also by several at once, and goes on after being cut off", async () => {
+    const fresh = await openLab({ migrated: false });
+    cleanUp.push(async () => fresh[Symbol.asyncDispose]());
+    const connections = await Promise.all([1, 2, 3].map(() => fresh.pool.getConnection()));
+    const reports = await Promise.all(connections.map((connection) => migrateOutbox(fromMysql2(connection))));
+    expect(reports.map(({ from, to }) => [from, to]).sort()).toEqual([
+      [0, 1],
+      [1, 1],
+      [1, 1],
+    ]);
+    await fresh.run("DELETE FROM escapement_outbox_schema");
+    await fresh.run("DELETE FROM escapement_outbox_shard WHERE shard > 3");
+    await migrateOutbox(fromMysql2(connections[0]!));
+    expect(await checkSchema(fromMysql2(connections[0]!))).toBe(16);
+    for (const connection of connections) connection.release();
+  });
+
+  test("TX-29: two versions on one table: the older one works while it can, and says so when it cannot", async () => {
+    const connection = await lab.pool.getConnection();
+    cleanUp.push(async () => connection.release());
+    const sql = fromMysql2(connection);
+    const additive = {
+      version: 2,
+      usableFrom: 1,
+      statements: ["ALTER TABLE escapement_outbox ADD COLUMN trace VARBINARY(64) NULL"],
+    };
+    await write({ body: "old row, old tables" });
+    expect(await migrateOutbox(sql, [...migrations, additive])).toEqual({ from: 1, to: 2 });
+    expect(await checkSchema(sql)).toBe(16);
+    // An older library writes and sends beside the newer one's column.
+    await write({ body: "old library, new tables" });
+    const sink = scriptedSink();
+    await relayOn(sink).drain();
+    expect(sink.bodies().sort()).toEqual(["old library, new tables", "old row, old tables"]);
+    // The older library's migrations leave the newer tables alone.
+    expect(await migrateOutbox(sql)).toEqual({ from: 2, to: 2 });
+    await migrateOutbox(sql, [...migrations, additive, { version: 3, usableFrom: 3, statements: [] }]);
+    await expect(checkSchema(sql)).rejects.toMatchObject({ code: "outbox_too_new" });
+    await expect(checkSchema(sql, 4)).rejects.toMatchObject({ code: "outbox_too_old" });
+    await lab.run("DROP TABLE escapement_outbox_schema");
+    await expect(checkSchema(sql)).rejects.toMatchObject({ code: "outbox_missing" });
+  });
+});

@@ -1,0 +1,464 @@
+// Transactional sends on a real MariaDB and the embedded broker: what holds for one transaction.
+
+import type { PoolConnection } from "mysql2/promise";
+import { createPool } from "mysql2/promise";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type RunningBroker, startBroker } from "../../src/start-broker.ts";
+import { createTxProducer, fromMysql2, type TxProducer, type TxProducerOptions } from "../../src/tx-producer.ts";
+import { TcpProxy } from "../faults/tcp-proxy.ts";
+import { type Collector, collect, type Lab, openLab, pauseMs, quickRelay, uniqueName, until } from "./lab.ts";
+
+let lab: Lab;
+let broker: RunningBroker;
+beforeAll(async () => {
+  lab = await openLab();
+  broker = await startBroker();
+});
+afterAll(async () => {
+  await broker?.stop();
+  await lab?.[Symbol.asyncDispose]();
+});
+
+const producer = (over: Partial<TxProducerOptions<PoolConnection>> = {}): Promise<TxProducer<PoolConnection>> =>
+  createTxProducer({
+    rocketmq: { endpoint: broker.endpoint },
+    db: fromMysql2(lab.pool),
+    relay: quickRelay,
+    fastPath: { graceMs: 800 },
+    ...over,
+  });
+
+/** Runs with a topic that somebody listens to. */
+const listening = async (work: (topic: string, received: Collector) => Promise<void>): Promise<void> => {
+  const topic = uniqueName("t");
+  const received = await collect(broker.endpoint, topic);
+  try {
+    await work(topic, received);
+  } finally {
+    await received.stop();
+  }
+};
+
+const emptyOutbox = () => until("the outbox is empty", async () => (await lab.waiting()) === 0);
+const orders = async (): Promise<string[]> => (await lab.rows("SELECT id FROM orders ORDER BY id")).map(({ id }) => id);
+
+describe("a committed transaction", () => {
+  test("its rows and its messages are there, sent right after COMMIT and removed from the outbox", async () => {
+    await using mq = await producer({ relay: false });
+    await listening(async (topic, received) => {
+      const answer = await mq.transaction(async (tx, q) => {
+        await tx.query("INSERT INTO orders VALUES ('a1', 'x')");
+        const first = await q.send({
+          topic,
+          key: "a1",
+          json: { id: "a1" },
+          tag: "created",
+          properties: { color: "red" },
+        });
+        const second = await q.send({ topic, body: Buffer.from([0, 255, 39, 92]) });
+        return { first, second, txId: q.txId };
+      });
+      await until("both received", () => received.messages.length === 2);
+      const [first, second] = [answer.first.id, answer.second.id].map(
+        (id) => received.messages.find(({ properties }) => properties.get("ESC_ID") === id)!,
+      );
+      expect(first).toMatchObject({ tag: "created", keys: ["a1"] });
+      expect(first!.body.toString()).toBe('{"id":"a1"}');
+      expect(first!.properties.get("color")).toBe("red");
+      expect(second!.body).toEqual(Buffer.from([0, 255, 39, 92]));
+      await emptyOutbox();
+      const status = await mq.status(answer.txId);
+      expect(status).toMatchObject({ state: "sent", evidence: [{ kind: "commit-mark" }] });
+      expect(mq.counts()).toMatchObject({ sentFast: 2, sentByRelay: 0, perhapsTwice: 0 });
+    });
+  });
+
+  test("without a fast path the relay sends the same", async () => {
+    await using mq = await producer({ fastPath: false });
+    await listening(async (topic, received) => {
+      await mq.transaction(async (_, q) => {
+        for (let i = 0; i < 30; i++) await q.send({ topic, body: `m${i}` });
+      });
+      await until("all received", () => received.messages.length === 30);
+      expect(new Set(received.bodies()).size).toBe(30);
+      await emptyOutbox();
+      expect(mq.counts()).toMatchObject({ sentFast: 0, sentByRelay: 30 });
+    });
+  });
+
+  test("one hundred at once: every message once", async () => {
+    await using mq = await producer();
+    await listening(async (topic, received) => {
+      await Promise.all(
+        Array.from({ length: 100 }, (_, i) =>
+          mq.transaction(async (tx, q) => {
+            await tx.query("INSERT INTO orders VALUES (?, NULL)", [`hundred-${i}`]);
+            await q.send({ topic, body: `m${i}` });
+          }),
+        ),
+      );
+      await until("all received", () => received.messages.length >= 100);
+      await emptyOutbox();
+      await pauseMs(200);
+      expect(received.bodies().sort()).toEqual(Array.from({ length: 100 }, (_, i) => `m${i}`).sort());
+    });
+  });
+
+  test("a send that is not awaited belongs to it, too, and its failure fails it", async () => {
+    await using mq = await producer();
+    await listening(async (topic, received) => {
+      await mq.transaction(async (_, q) => {
+        q.send({ topic, body: "not awaited" });
+      });
+      await until("received", () => received.messages.length === 1);
+    });
+  });
+
+  test("status says committed-unsent with the reason while a message cannot be sent", async () => {
+    await using mq = await producer({ fastPath: false, relay: false });
+    const txId = await mq.transaction(async (_, q) => {
+      await q.send({ topic: uniqueName("t"), body: "waits" });
+      return q.txId;
+    });
+    expect(await mq.status(txId)).toMatchObject({
+      state: "committed-unsent",
+      evidence: [{ kind: "commit-mark" }, { kind: "waiting", attempts: 0 }],
+    });
+    await lab.run("DELETE FROM escapement_outbox");
+  });
+});
+
+describe("a transaction that does not commit", () => {
+  test("TX-05: after a rollback nothing is sent and nothing is left", async () => {
+    await using mq = await producer();
+    await listening(async (topic, received) => {
+      let txId = "";
+      const failing = mq.transaction(async (tx, q) => {
+        txId = q.txId;
+        await tx.query("INSERT INTO orders VALUES ('tx05', NULL)");
+        await q.send({ topic, body: "never" });
+        throw new Error("no");
+      });
+      await expect(failing).rejects.toThrow("no");
+      expect(await orders()).not.toContain("tx05");
+      expect(await lab.waiting()).toBe(0);
+      expect(await mq.status(txId)).toMatchObject({ state: "rolled-back", evidence: [{ kind: "rollback-seen" }] });
+      await pauseMs(300);
+      expect(received.messages).toEqual([]);
+    });
+  });
+
+  test("TX-06: what a savepoint rolled back is not sent, by the fast path neither; the rest is", async () => {
+    await using mq = await producer();
+    await listening(async (topic, received) => {
+      await mq.transaction(async (tx, q) => {
+        await q.send({ topic, body: "before" });
+        await tx.query("SAVEPOINT mine");
+        await q.send({ topic, body: "undone" });
+        await tx.query("ROLLBACK TO SAVEPOINT mine");
+        await q.send({ topic, body: "after" });
+      });
+      await until("received", () => received.messages.length >= 2);
+      await emptyOutbox();
+      await pauseMs(300);
+      expect(received.bodies().sort()).toEqual(["after", "before"]);
+    });
+  });
+
+  test("TX-06: a name used again after a savepoint rollback sends the second body", async () => {
+    await using mq = await producer();
+    await listening(async (topic, received) => {
+      await mq.transaction(async (tx, q) => {
+        await tx.query("SAVEPOINT mine");
+        await q.send({ topic, body: "undone", dedupe: "same-name" });
+        await tx.query("ROLLBACK TO SAVEPOINT mine");
+        await q.send({ topic, body: "stays", dedupe: "same-name" });
+      });
+      await until("received", () => received.messages.length === 1, 12_000);
+      expect(received.bodies()).toEqual(["stays"]);
+    });
+  });
+
+  test("TX-14: a deadlock runs the whole callback again, and no row is doubled", async () => {
+    await using mq = await producer();
+    await lab.run("INSERT INTO orders VALUES ('dead-a', '0'), ('dead-b', '0')");
+    await listening(async (topic, received) => {
+      let runs = 0;
+      const crossing = (first: string, second: string, body: string) => {
+        let isFirstRun = true;
+        return mq.transaction(async (tx, q) => {
+          runs++;
+          await tx.query("UPDATE orders SET note = note + 1 WHERE id = ?", [first]);
+          await q.send({ topic, body });
+          if (isFirstRun) await pauseMs(150);
+          isFirstRun = false;
+          await tx.query("UPDATE orders SET note = note + 1 WHERE id = ?", [second]);
+        });
+      };
+      await Promise.all([crossing("dead-a", "dead-b", "one"), crossing("dead-b", "dead-a", "two")]);
+      expect(runs).toBe(3);
+      expect(mq.counts().deadlocksRetried).toBe(1);
+      const notes = await lab.rows("SELECT note FROM orders WHERE id IN ('dead-a', 'dead-b')");
+      expect(notes.map(({ note }) => note)).toEqual(["2", "2"]);
+      await until("received", () => received.messages.length >= 2);
+      await pauseMs(200);
+      expect(received.bodies().sort()).toEqual(["one", "two"]);
+    });
+  });
+
+  test("a lock-wait timeout rolls back everything and says that trying again is fine", async () => {
+    await using mq = await producer();
+    await lab.run("INSERT INTO orders VALUES ('locked', '0')");
+    const holder = await lab.pool.getConnection();
+    await holder.beginTransaction();
+    await holder.query("UPDATE orders SET note = 'held' WHERE id = 'locked'");
+    const waiting = mq.transaction(async (tx, q) => {
+      await tx.query("SET SESSION innodb_lock_wait_timeout = 1");
+      await q.send({ topic: uniqueName("t"), body: "never" });
+      await tx.query("UPDATE orders SET note = 'mine' WHERE id = 'locked'");
+    });
+    await expect(waiting).rejects.toMatchObject({ code: "lock_wait_timeout" });
+    await holder.rollback();
+    holder.release();
+    expect(await lab.waiting()).toBe(0);
+  });
+
+  test("TX-27: DDL that commits in the middle is noticed, and what it committed is sent with its rows", async () => {
+    await using mq = await producer();
+    await listening(async (topic, received) => {
+      const table = uniqueName("ddl");
+      const failing = mq.transaction(async (tx, q) => {
+        await tx.query("INSERT INTO orders VALUES ('tx27', NULL)");
+        await q.send({ topic, body: "committed by the DDL" });
+        await tx.query(`CREATE TABLE ${table} (id INT)`);
+        throw_never(); // the callback itself notices nothing
+      });
+      await expect(failing).rejects.toMatchObject({ code: "transaction_ended_inside" });
+      expect(await orders()).toContain("tx27");
+      await until("received", () => received.messages.length === 1, 12_000);
+    });
+  });
+
+  test("TX-27: COMMIT or ROLLBACK by the callback itself is noticed, also before the first send", async () => {
+    await using mq = await producer();
+    for (const statement of ["COMMIT", "ROLLBACK"]) {
+      const failing = mq.transaction(async (tx, q) => {
+        await tx.query(statement);
+        await q.send({ topic: uniqueName("t"), body: "x" });
+      });
+      await expect(failing, statement).rejects.toMatchObject({ code: "transaction_ended_inside" });
+    }
+    await emptyOutbox();
+  });
+});
+
+const throw_never = (): void => {};
+
+describe("TX-04: COMMIT is sent and the connection is lost", () => {
+  /** Through a proxy that carries everything but, from COMMIT on, one direction. */
+  const cutAtCommit = async (drop: "request" | "reply") => {
+    const server = new URL(lab.url);
+    const proxy = await TcpProxy.open(Number(server.port));
+    const through = new URL(lab.url);
+    through.port = String(proxy.port);
+    const pool = createPool({ uri: through.href, connectionLimit: 1 });
+    const topic = uniqueName("t");
+    const received = await collect(broker.endpoint, topic);
+    const mq = await producer({ db: fromMysql2(pool), pool: lab.pool, fastPath: { graceMs: 200 } });
+    let txId = "";
+    const id = `tx04-${drop}`;
+    const outcome = mq.transaction(async (tx, q) => {
+      txId = q.txId;
+      await tx.query("INSERT INTO orders VALUES (?, NULL)", [id]);
+      await q.send({ topic, body: "x" });
+      const commit = tx.commit.bind(tx);
+      tx.commit = async () => {
+        if (drop === "request") proxy.cut();
+        else void proxy.swallowReplies(200);
+        return commit();
+      };
+    });
+    return {
+      outcome,
+      received,
+      mq,
+      id,
+      txId: () => txId,
+      end: async () => {
+        await mq.close();
+        await received.stop();
+        await pool.end().catch(() => {});
+        await proxy.close();
+      },
+    };
+  };
+
+  test("before the server got it: rolled back, nothing is sent, and status can make that final", async () => {
+    const cut = await cutAtCommit("request");
+    const error = await cut.outcome.catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ code: "commit_outcome_unknown", txId: cut.txId() });
+    await until(
+      "the server has rolled back",
+      async () => (await cut.mq.status(cut.txId(), { fence: true })).state !== "unknown",
+    );
+    expect(await cut.mq.status(cut.txId())).toMatchObject({ state: "rolled-back", evidence: [{ kind: "fence" }] });
+    expect(await orders()).not.toContain(cut.id);
+    await pauseMs(400);
+    expect(cut.received.messages).toEqual([]);
+    await cut.end();
+  });
+
+  test("after the server got it: committed, and the relay sends, never the fast path", async () => {
+    const cut = await cutAtCommit("reply");
+    await expect(cut.outcome).rejects.toMatchObject({ code: "commit_outcome_unknown" });
+    await until("received", () => cut.received.messages.length === 1);
+    expect(await orders()).toContain(cut.id);
+    await until("sent", async () => (await cut.mq.status(cut.txId(), { fence: true })).state === "sent");
+    expect(cut.mq.counts()).toMatchObject({ sentFast: 0, sentByRelay: 1 });
+    await cut.end();
+  });
+});
+
+describe("status and its fence", () => {
+  test("a transaction that was fenced while it was open cannot commit any more", async () => {
+    await using mq = await producer();
+    let txId = "";
+    const slow = mq.transaction(async (tx, q) => {
+      txId = q.txId;
+      await tx.query("INSERT INTO orders VALUES ('fenced', NULL)");
+      await q.send({ topic: uniqueName("t"), body: "never" });
+      expect(await mq.status(txId)).toMatchObject({ state: "unknown" });
+      expect(await mq.status(txId, { fence: true })).toMatchObject({ state: "rolled-back" });
+    });
+    await expect(slow).rejects.toMatchObject({ code: "fenced" });
+    expect(await orders()).not.toContain("fenced");
+    expect(await lab.waiting()).toBe(0);
+  });
+
+  test("of a transaction nobody has heard of it says unknown", async () => {
+    await using mq = await producer();
+    expect((await mq.status("0198f7a0-0000-7000-8000-000000000000")).state).toBe("unknown");
+    await expect(mq.status("tx-1")).rejects.toThrow(/UUID/);
+  });
+});
+
+describe("joining somebody else's transaction", () => {
+  test("its messages go when it commits, and not when it rolls back", async () => {
+    await using mq = await producer();
+    await listening(async (topic, received) => {
+      const connection = await lab.pool.getConnection();
+      for (const [body, end] of [
+        ["gone", "rollback"],
+        ["goes", "commit"],
+      ] as const) {
+        await connection.beginTransaction();
+        await mq.in(connection).send({ topic, body });
+        await connection[end]();
+      }
+      connection.release();
+      await until("received", () => received.messages.length === 1);
+      await pauseMs(200);
+      expect(received.bodies()).toEqual(["goes"]);
+    });
+  });
+
+  test("a connection without a transaction, an ended one, a pool and a stranger are refused, and nothing is written", async () => {
+    await using mq = await producer();
+    const message = { topic: uniqueName("t"), body: "x" };
+    const connection = await lab.pool.getConnection();
+    await expect(mq.in(connection).send(message)).rejects.toMatchObject({ code: "not_a_transaction" });
+    await connection.beginTransaction();
+    const joined = mq.in(connection);
+    await joined.send(message);
+    await connection.rollback();
+    await expect(joined.send(message)).rejects.toMatchObject({ code: "not_a_transaction" });
+    connection.release();
+    expect(() => mq.in(lab.pool)).toThrow(expect.objectContaining({ code: "not_a_transaction" }));
+    expect(() => mq.in({} as never)).toThrow(expect.objectContaining({ code: "not_a_transaction" }));
+    expect(await lab.waiting()).toBe(0);
+  });
+
+  test("the sender of an ended transaction of ours is refused", async () => {
+    await using mq = await producer();
+    const kept = await mq.transaction(async (_, q) => q);
+    await expect(kept.send({ topic: "t", body: "x" })).rejects.toMatchObject({ code: "not_a_transaction" });
+  });
+});
+
+describe("outside of a transaction", () => {
+  test("throws unless sending at once was asked for", async () => {
+    await using strict = await producer();
+    await expect(strict.send({ topic: "t", body: "x" })).rejects.toMatchObject({ code: "outside_transaction" });
+    await using loose = await producer({ outsideTx: "send-now" });
+    await listening(async (topic, received) => {
+      const { id } = await loose.send({ topic, body: "now" });
+      await until("received", () => received.messages.length === 1);
+      expect(received.messages[0]!.properties.get("ESC_ID")).toBe(id);
+    });
+    await expect(loose.send({ topic: "TBW102", body: "x" })).rejects.toMatchObject({ code: "invalid_topic" });
+  });
+});
+
+describe("TX-12: what RocketMQ would refuse", () => {
+  test("is refused before it is written, and the transaction may go on or not", async () => {
+    await using mq = await producer();
+    await listening(async (topic, received) => {
+      await mq.transaction(async (_, q) => {
+        await expect(q.send({ topic, body: Buffer.alloc(4_000_001) })).rejects.toMatchObject({
+          code: "body_too_large",
+        });
+        await expect(q.send({ topic: "no spaces", body: "x" })).rejects.toMatchObject({ code: "invalid_topic" });
+        await expect(q.send({ topic, body: "" })).rejects.toMatchObject({ code: "empty_body" });
+        await expect(q.send({ topic, body: "x", properties: { ESC_ID: "x" } })).rejects.toMatchObject({
+          code: "reserved_property",
+        });
+        await expect(q.send({ topic, body: "x", key: "a b" })).rejects.toMatchObject({ code: "invalid_field" });
+        await expect(q.send({ topic, body: "x", delay: "366d" })).rejects.toMatchObject({ code: "delay_too_long" });
+        await expect(q.send({ topic, body: "x", delay: 1, deliverAt: 1 })).rejects.toMatchObject({
+          code: "time_ambiguous",
+        });
+        await q.send({ topic, body: "fine" });
+      });
+      await until("received", () => received.messages.length === 1);
+      expect(received.bodies()).toEqual(["fine"]);
+    });
+  });
+
+  test("a body of 4 MB goes through", async () => {
+    await using mq = await producer();
+    await listening(async (topic, received) => {
+      await mq.transaction(async (_, q) => void (await q.send({ topic, body: Buffer.alloc(4_000_000, 7) })));
+      await until("received", () => received.messages.length === 1);
+      expect(received.messages[0]!.body.equals(Buffer.alloc(4_000_000, 7))).toBe(true);
+      await emptyOutbox();
+    });
+  });
+});
+
+test("TX-25: the application's clock does not matter for what is due: a day of skew either way", async () => {
+  await using mq = await producer({ fastPath: false });
+  await listening(async (topic, received) => {
+    for (const skewMs of [-86_400_000, 86_400_000]) {
+      const real = Date.now;
+      Date.now = () => real() + skewMs;
+      try {
+        await mq.transaction(async (_, q) => void (await q.send({ topic, body: `skew ${skewMs}` })));
+        await until("received", () => received.bodies().includes(`skew ${skewMs}`), 3_000);
+      } finally {
+        Date.now = real;
+      }
+    }
+  });
+});
+
+test("two sends under one dedupe name are one row while the first waits, and carry one id", async () => {
+  await using mq = await producer({ fastPath: false, relay: false });
+  const topic = uniqueName("t");
+  const ids: string[] = [];
+  for (let i = 0; i < 2; i++) {
+    await mq.transaction(async (_, q) => void ids.push((await q.send({ topic, body: `${i}`, dedupe: "order-7" })).id));
+  }
+  expect(ids[0]).toBe(ids[1]);
+  expect(await lab.waiting()).toBe(1);
+  await lab.run("DELETE FROM escapement_outbox");
+});
