@@ -1,8 +1,9 @@
 import type { Overview } from "./admin/overview.port.ts";
 import { DeadRoom } from "./dead/dead-room.ts";
+import { keepByPolicies } from "./dead/keep-by-policies.ts";
+import { DeadKeeping } from "./dead/keeping.ts";
 import { RedriveLoop } from "./dead/redrive-loop.ts";
 import { RedriveReports } from "./dead/redrive-reports.ts";
-import type { RedriveWitness } from "./dead/redrive-witness.port.ts";
 import type { DelayStore } from "./delay/delay-store.port.ts";
 import { Loader } from "./delay/loader.ts";
 import { NearSet } from "./delay/near-set.ts";
@@ -82,7 +83,6 @@ export class Service implements Overview {
   readonly policies: PolicyBook;
   readonly dependencies: DependencyDesk;
   readonly dead: DeadRoom;
-  readonly redriveWitness: RedriveWitness;
   readonly #parts: ServiceParts;
   readonly #clock: CheckedClock;
   readonly #health: Health;
@@ -103,6 +103,7 @@ export class Service implements Overview {
     releaser: Loop;
     redrives: Loop;
     reports: Loop;
+    keeping: Loop;
     receivers: Loop[];
   };
   #stopping = false;
@@ -207,11 +208,20 @@ export class Service implements Overview {
       log,
     });
     this.#parked = new ParkedCount(store, bays);
-    this.dependencies = new DependencyDesk({ board, parked: this.#parked, clock });
+    const reports = new RedriveReports(documents, node, log);
+    this.dependencies = new DependencyDesk({ board, parked: this.#parked, clock, redriveNews: reports });
     const window = this.#dispatcher;
     this.#redrives = new RedriveLoop({ store, documents, clock, log, node, ownTopics, window });
-    const reports = new RedriveReports(documents, node, log);
-    this.redriveWitness = reports;
+    const keeping = new DeadKeeping({
+      store,
+      documents,
+      clock,
+      random,
+      log,
+      owned: () => this.#keeper.heldShards,
+      keepMsOf: keepByPolicies(this.policies, this.policies),
+      removed: (count) => this.#metrics.removed("policy", count),
+    });
     this.dead = new DeadRoom({
       store,
       documents,
@@ -239,12 +249,14 @@ export class Service implements Overview {
       releaser: loop("releaser", (signal) => releaser.runOnce(signal), dependencyBackoffMaxMs),
       redrives: loop("redrives", () => this.#redrives.runOnce()),
       reports: loop("redrive reports", () => reports.runOnce()),
+      keeping: loop("keeping of the dead", () => keeping.runOnce()),
       receivers: sources.map((source, i) => {
         const receiver = new TopicReceiver({
           source,
           store,
           accept: (admitted) => this.intake.accept(admitted),
           parking: bays,
+          redrives: reports,
           clock,
           random,
           log,
@@ -295,8 +307,9 @@ export class Service implements Overview {
     await this.#topics.load();
     await this.policies.runOnce();
     await this.#keeper.runOnce();
-    const { checks, keeper, loader, ticker, policies, board, releaser, redrives, reports, receivers } = this.#loops;
-    const loops = [checks, keeper, loader, ticker, policies, board, releaser, redrives, reports, ...receivers];
+    const { checks, keeper, loader, ticker, policies, board, releaser, redrives, reports, keeping, receivers } =
+      this.#loops;
+    const loops = [checks, keeper, loader, ticker, policies, board, releaser, redrives, reports, keeping, ...receivers];
     for (const loop of loops) loop.start();
     log.info(
       { node: this.#parts.node, shards: this.#keeper.heldShards.length, of: store.shardCount },
@@ -312,8 +325,9 @@ export class Service implements Overview {
     if (this.#stopping) return;
     this.#stopping = true;
     const { store, sink, sources, timers, log } = this.#parts;
-    const { checks, keeper, loader, ticker, policies, board, releaser, redrives, reports, receivers } = this.#loops;
-    await Promise.all([releaser, board, redrives, reports].map((loop) => loop.stop()));
+    const { checks, keeper, loader, ticker, policies, board, releaser, redrives, reports, keeping, receivers } =
+      this.#loops;
+    await Promise.all([releaser, board, redrives, reports, keeping].map((loop) => loop.stop()));
     await this.#redrives.stop();
     await Promise.all(receivers.map((loop) => loop.stop()));
     await Promise.all(sources.map((source) => source.close()));

@@ -100,7 +100,7 @@ describe("help", () => {
     expect(code).toBe(0);
     const commands = [...out.matchAll(/^ {2}([a-z]+) (?:\[| {2})/gm)].map(([, name]) => name!);
     expect(commands).toEqual(
-      "serve schedule get cancel reschedule stats topics groups health retry broker help".split(" "),
+      "serve schedule get cancel reschedule stats dead redrives topics groups health retry broker help".split(" "),
     );
     for (const name of [
       "serve",
@@ -109,6 +109,18 @@ describe("help", () => {
       "cancel",
       "reschedule",
       "stats",
+      "dead list",
+      "dead groups",
+      "dead show",
+      "dead discard",
+      "dead redrive",
+      "dead audit",
+      "redrives list",
+      "redrives show",
+      "redrives watch",
+      "redrives pause",
+      "redrives resume",
+      "redrives cancel",
       "topics create",
       "topics list",
       "topics delete",

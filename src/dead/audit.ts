@@ -7,7 +7,7 @@ import { kinds } from "./redrive-documents.ts";
 /** Who did what to the dead, when and why. Written before it is done, and completed after; nothing removes an entry. */
 export type AuditEntry = Omit<DeadAuditEntry, "at">;
 
-/** Begins an entry; the answer completes it. */
+/** Begins an entry; the answer completes it, as often as there is more to say. */
 export const beginAudit = async (
   documents: DocumentStore,
   random: Random,
@@ -23,8 +23,10 @@ export const beginAudit = async (
   let name = newName();
   // Two of one millisecond may draw the same name; neither may get lost.
   while ((await documents.write(kinds.audit, name, JSON.stringify(full), 0)).outcome !== "written") name = newName();
+  let revision = 1;
   return async (more) => {
-    await documents.write(kinds.audit, name, JSON.stringify({ ...full, ...more }), 1);
+    const written = await documents.write(kinds.audit, name, JSON.stringify({ ...full, ...more }), revision);
+    if (written.outcome === "written") revision = written.revision;
   };
 };
 

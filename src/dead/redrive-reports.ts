@@ -1,5 +1,7 @@
+import type { RedriveNews } from "../dependencies/dependencies.port.ts";
 import type { DocumentStore } from "../documents/document-store.port.ts";
 import type { Log } from "../runtime/log.ts";
+import type { ConsumerSyncRequest } from "../wire/consumer-sync.ts";
 import { type OutcomeCode, outcomeCodes, readToken } from "./portion.ts";
 import { kinds, readJob } from "./redrive-documents.ts";
 import { isOver } from "./redrive-job.ts";
@@ -10,7 +12,7 @@ import type { RedriveWitness } from "./redrive-witness.port.ts";
  * a document of this process once a second, read and removed by the owner. A process that dies in between takes at most
  * a second's news with it; those messages then stay without an outcome.
  */
-export class RedriveReports implements RedriveWitness {
+export class RedriveReports implements RedriveWitness, RedriveNews {
   readonly #documents: DocumentStore;
   readonly #log: Log;
   readonly #process: string;
@@ -30,6 +32,14 @@ export class RedriveReports implements RedriveWitness {
 
   succeeded(redrive: string): void {
     this.#add(redrive, "succeeded");
+  }
+
+  /** What consumers tell with their sync. */
+  async outcomes(outcomes: NonNullable<ConsumerSyncRequest["redriven"]>): Promise<void> {
+    for (const { job, outcome } of outcomes) {
+      if (outcome === "succeeded") this.succeeded(job);
+      else this.failed(job, outcome === "dead");
+    }
   }
 
   #add(redrive: string, code: OutcomeCode): void {

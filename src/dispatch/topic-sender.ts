@@ -1,4 +1,4 @@
-import type { DelayedMessage } from "../message/message.ts";
+import { type DelayedMessage, redriveProperty } from "../message/message.ts";
 import { reach } from "../runtime/failpoint.ts";
 import type { Timer, Timers } from "../runtime/timers.ts";
 import { type SendResult, type Sink, sendBytesMax, sendMessagesMax } from "./sink.port.ts";
@@ -22,6 +22,13 @@ const envelopeBytes = (message: DelayedMessage): number => {
   for (const [name, value] of message.properties) bytes += (name.length + value.length) * 3 + 8;
   for (const key of message.keys) bytes += key.length * 3 + 4;
   return bytes;
+};
+
+const asSent = (message: DelayedMessage): DelayedMessage => {
+  if (!message.properties.has(redriveProperty)) return message;
+  const properties = new Map(message.properties);
+  properties.delete(redriveProperty);
+  return { ...message, properties };
 };
 
 /** A claimed message with what its dispatcher needs back. */
@@ -127,7 +134,7 @@ export class TopicSender {
   async #call(batch: readonly Outgoing[]): Promise<void> {
     const results = await this.#options.sink.send(
       this.#options.topic,
-      batch.map((item) => item.message),
+      batch.map((item) => asSent(item.message)),
     );
     reach("sent");
     this.#options.onResults(batch, results);

@@ -1,7 +1,10 @@
 import { describe, expect, it } from "vitest";
+import { envelopeOf } from "../dead/testing.ts";
+import type { DelayStore } from "../delay/delay-store.port.ts";
 import { placeInBay } from "../message/bay.ts";
 import { EscapementError } from "../message/errors.ts";
 import { epochMs } from "../message/time.ts";
+import { encodeEnvelope } from "../retry/envelope-codec.ts";
 import { silentLog } from "../runtime/log.ts";
 import { TopicReceiver } from "./topic-receiver.ts";
 import type { IncomingMessage } from "./topic-source.port.ts";
@@ -23,7 +26,13 @@ const incoming = (name: string): IncomingMessage => ({
 
 const start = (batches: IncomingMessage[][]) => {
   const seen = { received: 0, stored: [] as string[], acked: [] as string[] };
-  const world = { refuses: new Set<string>(), bugs: new Set<string>(), monotonicMs: 0 };
+  const world = { refuses: new Set<string>(), bugs: new Set<string>(), monotonicMs: 0, deadIsFull: false };
+  const buried: string[] = [];
+  const told: [string, boolean][] = [];
+  const bury: DelayStore["bury"] = async (_shard, items) => {
+    if (world.deadIsFull) throw new EscapementError("store_full", "no room among the dead");
+    for (const { message } of items) buried.push(message.body.toString());
+  };
   const receiver = new TopicReceiver({
     source: {
       receive: async () => {
@@ -33,7 +42,7 @@ const start = (batches: IncomingMessage[][]) => {
       ack: async (messages) => void seen.acked.push(...messages.map((message) => message.brokerMessageId)),
       close: async () => {},
     },
-    store: { shardCount: 4 } as never,
+    store: { shardCount: 4, bury } as never,
     accept: async ({ message }) => {
       const name = message.body.toString();
       if (world.refuses.has(name)) throw new EscapementError("store_unavailable", "away");
@@ -49,8 +58,9 @@ const start = (batches: IncomingMessage[][]) => {
     ownTopics: new Set(),
     counted: { accepted: () => {}, refused: () => {} },
     paused: () => false,
+    redrives: { failed: (redrive, isDead) => void told.push([redrive, isDead]), succeeded: () => {} },
   });
-  return { receiver, seen, world, run: () => receiver.runOnce(new AbortController().signal) };
+  return { receiver, seen, buried, told, world, run: () => receiver.runOnce(new AbortController().signal) };
 };
 
 describe("an ingest message that the store did not take", () => {
@@ -83,5 +93,45 @@ describe("an ingest message that the store did not take", () => {
     await expect(run()).rejects.toThrow("a bug");
     await run();
     expect(seen).toEqual({ received: 2, stored: ["b", "c"], acked: ["b", "c"] });
+  });
+});
+
+describe("RT-23: an ingest message that belongs among the dead, while these take nothing", () => {
+  it("is not acknowledged until it is kept there, and holds nothing else up", async () => {
+    const bad = { ...incoming("bad"), properties: new Map([["ESC_DELAY", "1000"]]) };
+    const { run, seen, buried, world } = start([[bad, incoming("good")]]);
+    world.deadIsFull = true;
+    await expect(run()).rejects.toThrow("no room among the dead");
+    await expect(run()).rejects.toThrow("no room among the dead");
+    expect([seen.acked, seen.stored, buried]).toEqual([["good"], ["good"], []]);
+    world.deadIsFull = false;
+    await run();
+    expect([seen.acked, buried]).toEqual([["good", "bad"], ["bad"]]);
+  });
+});
+
+describe("a hand-over of what was brought back from the dead", () => {
+  it("is told as a failure once it is durable; one that was only deferred is not", async () => {
+    const handOver = (name: string, attempt: number, more: [string, string][]): IncomingMessage => {
+      const envelope = { ...envelopeOf(1), originId: name, attempt, crashes: 0, redrive: `job.0.${attempt}` };
+      const properties: [string, string][] = [
+        ["ESC_TOPIC", "ESC_RETRY_billing"],
+        ["ESC_RETRY", encodeEnvelope(envelope)!],
+      ];
+      return { ...incoming(name), properties: new Map([...properties, ...more]) };
+    };
+    const soon: [string, string][] = [["ESC_DELAY", "1000"]];
+    const { run, told, world } = start([
+      [handOver("a", 1, soon), handOver("b", 0, soon), handOver("c", 2, [["ESC_DEAD", "age_exhausted"]])],
+    ]);
+    world.refuses.add("a");
+    await expect(run()).rejects.toThrow("away");
+    expect(told).toEqual([["job.0.2", true]]);
+    world.refuses.clear();
+    await run();
+    expect(told).toEqual([
+      ["job.0.2", true],
+      ["job.0.1", false],
+    ]);
   });
 });

@@ -1,3 +1,4 @@
+import type { RedriveWitness } from "../dead/redrive-witness.port.ts";
 import type { DelayStore, ScheduleResult } from "../delay/delay-store.port.ts";
 import type { Parking } from "../dependencies/parking.port.ts";
 import { isEscapementError } from "../message/errors.ts";
@@ -52,6 +53,8 @@ export type TopicReceiverOptions = {
   /** Stores an admitted message; resolves when it is durable. */
   readonly accept: (admitted: Admitted) => Promise<ScheduleResult>;
   readonly parking: Parking;
+  /** Hears of messages that fail again after they were brought back from the dead. */
+  readonly redrives?: RedriveWitness;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -117,13 +120,18 @@ export class TopicReceiver {
     try {
       const handOver = readHandOver(incoming, clock.nowMs());
       const admitted = this.#admit(incoming, handOver);
-      if (handOver?.kind === "dead") return await this.#buryWhole(admitted.message, handOver);
+      if (handOver?.kind === "dead") {
+        await this.#buryWhole(admitted.message, handOver);
+        this.#witness(handOver);
+        return;
+      }
       const { message } = admitted;
       const result = await accept(
         handOver?.kind === "park"
           ? { ...admitted, message: { ...message, deliverAtMs: await parking.placeFor(handOver.key, clock.nowMs()) } }
           : admitted,
       );
+      if (handOver !== undefined) this.#witness(handOver);
       // Replace came too late: the sender cannot be told, and the first message is what holds.
       if (result.outcome === "too_late") counted.refused("too_late");
     } catch (error) {
@@ -131,6 +139,14 @@ export class TopicReceiver {
       if (!isEscapementError(error) || error.status >= 500 || error.status === 429) throw error;
       counted.refused(error.code);
       await this.#bury(incoming, error.code, error.message);
+    }
+  }
+
+  /** A redriven one begins with no attempts; handed over with one it has failed again, and is not merely deferred. */
+  #witness({ kind, envelope }: HandOver): void {
+    const { redrive, attempt } = envelope;
+    if (redrive !== undefined && (attempt > 0 || kind === "dead")) {
+      this.#options.redrives?.failed(redrive, kind === "dead");
     }
   }
 

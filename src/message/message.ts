@@ -63,6 +63,9 @@ export const limits = {
 /** RocketMQ's own rule for topic names (TopicValidator), and what the proxy accepts over gRPC. */
 export const topicPattern = /^[%|a-zA-Z0-9_-]{1,127}$/;
 
+/** Left on a message by the redrive that brought it back from the dead; taken off before it is sent. */
+export const redriveProperty = "ESC_REDRIVE";
+
 /** Properties that every delivered copy carries. */
 export const property = {
   id: "ESC_ID",

@@ -97,6 +97,7 @@ export const addDead = (program: Command, output: Output): void => {
     .summary("show a dead message, where it came from and how it failed")
     .argument("<id>", "its id")
     .option("--body", "also its body")
+    .addHelpText("after", "\nExample:\n  escapement dead show 01a3185c-8a00-7c11-9d2e-5b7f0c3a91e4 --body")
     .action(async (id: string, flags: { readonly body?: boolean }, command: Command) => {
       await withSession(command, output, async ({ client, json }) => {
         const details = await client.dead.get(id, flags.body === true ? { body: true } : {});
@@ -184,6 +185,7 @@ Examples:
     .summary("show who did what to the dead")
     .option("--limit <n>", "how many at most", wholeNumber(1, 1_000), 20)
     .option("--cursor <text>", "go on where the last list ended")
+    .addHelpText("after", "\nExample:\n  escapement dead audit --limit 50")
     .action(async (flags: { readonly limit: number; readonly cursor?: string }, command: Command) => {
       await withSession(command, output, async ({ client, json }) => {
         const page = await client.dead.audit(flags);

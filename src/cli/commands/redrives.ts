@@ -23,6 +23,7 @@ export const addRedrives = (program: Command, output: Output): void => {
     .summary("list redrives, oldest first")
     .option("--limit <n>", "how many at most", wholeNumber(1, 1_000), 100)
     .option("--cursor <text>", "go on where the last list ended")
+    .addHelpText("after", "\nExample:\n  escapement redrives list")
     .action(async (flags: { readonly limit: number; readonly cursor?: string }, command: Command) => {
       await withSession(command, output, async ({ client, json }) => {
         const page = await client.dead.redrives(flags);
@@ -42,6 +43,7 @@ export const addRedrives = (program: Command, output: Output): void => {
     .summary("show how far a redrive is")
     .argument("<id>", "its id")
     .option("--outcomes [outcome]", "also each message, or those with this outcome, such as dead-again")
+    .addHelpText("after", "\nExample:\n  escapement redrives show mg3v0k2h1x9q --outcomes dead-again")
     .action(async (id: string, flags: { readonly outcomes?: string | true }, command: Command) => {
       await withSession(command, output, async ({ client, json }) => {
         const redrive = await client.dead.redriveOf(id);
@@ -64,6 +66,7 @@ export const addRedrives = (program: Command, output: Output): void => {
     .command("watch")
     .summary("follow a redrive until it ends, stops or is paused")
     .argument("<id>", "its id")
+    .addHelpText("after", "\nExample:\n  escapement redrives watch mg3v0k2h1x9q")
     .action(async (id: string, _flags: unknown, command: Command) => {
       await withSession(command, output, async ({ client, json }) => {
         let shown = "";
@@ -94,6 +97,7 @@ export const addRedrives = (program: Command, output: Output): void => {
       .argument("<id>", "its id")
       .option("--reason <text>", "why; stands in the audit")
       .option("--by <name>", "who (default: your user name)")
+      .addHelpText("after", `\nExample:\n  escapement redrives ${name} mg3v0k2h1x9q --reason "as agreed"`)
       .action(async (id: string, flags: { readonly reason?: string; readonly by?: string }, command: Command) => {
         await withSession(command, output, async ({ client, json }) => {
           const who = { by: whoOf(flags), ...(flags.reason === undefined ? {} : { reason: flags.reason }) };
