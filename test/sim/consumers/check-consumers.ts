@@ -4,8 +4,10 @@ import type { Ledger } from "../ledger.ts";
 import { type Book, countsAsAttempt, type Entry, type HandedOver, type Run, type Sent } from "./book.ts";
 import { checkCalls } from "./check-calls.ts";
 import { checkOrder } from "./check-order.ts";
+import { checkRedrives } from "./check-redrives.ts";
 import type { Dependencies } from "./dependencies.ts";
 import type { ConsumerOptions } from "./options.ts";
+import type { Redrives } from "./redrives.ts";
 import { askedMs } from "./scripts.ts";
 
 /** The promises of the retry engine, each as a look at the book after everything has come to rest. */
@@ -16,6 +18,7 @@ export type AfterConsumers = {
   /** What the store keeps as dead in the end, by id: why. */
   readonly dead: ReadonlyMap<string, string>;
   readonly dependencies: Dependencies;
+  readonly redrives: Redrives;
   readonly healedMs: number;
   readonly quietMs: number | undefined;
   readonly endMs: number;
@@ -47,6 +50,7 @@ export const checkConsumers = (after: AfterConsumers): Violation[] => {
   }
   checkOrder(after, violated);
   checkCalls(after, violated);
+  checkRedrives(after, violated);
   return violations;
 };
 
@@ -273,7 +277,9 @@ const checkCrashes = (after: AfterConsumers, message: Sent, deaths: readonly str
       ({ node, kind, envelope, from }) =>
         kind === "wait" && book.sawHandOverFail.has(node) && envelope.crashes === (from.envelope?.crashes ?? 0),
     ).length;
-    if (crashed > maxCrashes + uncounted) {
+    // Brought back from the dead, it has its crashes before it once more.
+    const replays = Math.max(0, ...entries.map(({ envelope }) => envelope?.replays ?? 0));
+    if (crashed > maxCrashes * (1 + replays) + uncounted) {
       const text = `${name} has ended ${crashed} processes; ${maxCrashes} are allowed, ${uncounted} could not hand over at times`;
       violated("C4 a crash loop ends", text, name);
     }

@@ -36,7 +36,7 @@ export class Fleet {
   readonly ways: Ways = { isIngestClosed: false, lostHandOver: 0, lostSync: 0 };
   readonly #parts: FleetParts;
   readonly #random: Prng;
-  /** From now on what used to be odd works; the dead that come back find a mended world. */
+  /** From now on most of what used to be odd works; the dead that come back find a mended world. */
   isMended = false;
 
   constructor(parts: FleetParts) {
@@ -164,7 +164,7 @@ export class Fleet {
     };
     // What counts for the script is how often it came to its handler, not what the handler is told.
     const before = message.runs.filter(({ startMs }) => startMs < world.nowMs || true).length;
-    const isOdd = before < script.odd && !this.isMended;
+    const isOdd = before < script.odd && !(this.isMended && script.flavor % 4 > 0);
     message.runs.push(run);
     book.runs.push(run);
     world.trace.say(node.name, `runs ${message.name} (${script.kind}), attempt ${run.attempt}`, [message.name]);

@@ -216,7 +216,10 @@ export class GroupTopic {
     const { nowMs } = this.#broker.world;
     // A holder that is out of time was renewed when half of it was over, and again and again.
     const isExplained =
-      !holder.alive || last.hadTrouble || last.changedMs.length > 0 || this.#book.hadTrouble(holder, last.atMs, nowMs);
+      !holder.alive ||
+      entry.deliveries.some((delivery) => delivery.node === holder && delivery.hadTrouble) ||
+      last.changedMs.length > 0 ||
+      this.#book.hadTrouble(holder, last.atMs, nowMs);
     if (isExplained) return;
     this.#book.violated(
       "C2 nothing is given out again while its holder is well",

@@ -65,7 +65,7 @@ export const consumerOptionsOf = (seed: number): ConsumerOptions => {
     invisibleMs: random.pick([3_100, 5_300, 9_700]),
     handlerTimeoutMs: random.pick([1_500, 4_000, 8_000]),
     order,
-    messages: random.whole(8, 50),
+    messages: random.whole(8, order?.startsWith("block") === true ? 20 : 50),
     messageGroups: random.whole(1, 4),
     dependencies: random.whole(1, 2),
     stormMs,

@@ -18,6 +18,7 @@ import { Fleet, originTopic, retryTopic } from "./fleet.ts";
 import { GroupTopic } from "./group-topic.ts";
 import { type ConsumerOptions, consumerOptionsOf } from "./options.ts";
 import { handOvers, type Tamper } from "./ports.ts";
+import { Redrives } from "./redrives.ts";
 import { scriptOf } from "./scripts.ts";
 import { Weather } from "./weather.ts";
 
@@ -135,14 +136,32 @@ const simulateWith = async (
     topics.retry.unacknowledged.length === 0 &&
     ingest.unacknowledged === 0 &&
     [...ledger.messages.values()].every(({ state }) => state !== "claimed" && state !== "scheduled");
-  let lookedMs = 0;
-  let quietMs: number | undefined;
-  await world.run(healedMs + calmDownMs, () => {
-    if (world.nowMs - lookedMs < 100) return false;
-    lookedMs = world.nowMs;
-    if (isQuiet()) quietMs = world.nowMs;
-    return quietMs !== undefined;
-  });
+  const quietBy = async (limitMs: number): Promise<number | undefined> => {
+    let lookedMs = 0;
+    let isDone = false;
+    await world.run(limitMs, () => {
+      if (world.nowMs - lookedMs < 100) return false;
+      lookedMs = world.nowMs;
+      isDone = isQuiet();
+      return isDone;
+    });
+    return isDone ? world.nowMs : undefined;
+  };
+  const deadNow = async (): Promise<Map<string, string>> => {
+    const dead = new Map<string, string>();
+    for (const { id, shard } of ledger.messages.values()) {
+      const [found] = await server.truth.get(shard, [id as MessageId], epochMs(0));
+      if (found?.state === "dead") dead.set(id, found.reason?.code ?? "");
+    }
+    return dead;
+  };
+  let quietMs = await quietBy(healedMs + calmDownMs);
+  const redrives = new Redrives({ world, ledger, cluster, options });
+  if (quietMs !== undefined && options.troubles.redrives > 0) {
+    fleet.isMended = true;
+    await redrives.run(deadNow);
+    quietMs = await quietBy(world.nowMs + calmDownMs);
+  }
   // Handlers that were left behind may still end.
   await world.run(world.nowMs + 500);
 
@@ -153,11 +172,7 @@ const simulateWith = async (
     void fleet.stop(worker, undefined).then(() => open--);
   }
   await world.run(world.nowMs + 20_000, () => open === 0);
-  const dead = new Map<string, string>();
-  for (const { id, shard } of ledger.messages.values()) {
-    const [found] = await server.truth.get(shard, [id as MessageId], epochMs(0));
-    if (found?.state === "dead") dead.set(id, found.reason?.code ?? "");
-  }
+  const dead = await deadNow();
   await new Promise(setImmediate);
   const violations = checkConsumers({
     options,
@@ -165,6 +180,7 @@ const simulateWith = async (
     book,
     dead,
     dependencies,
+    redrives,
     healedMs,
     quietMs,
     endMs: world.nowMs,

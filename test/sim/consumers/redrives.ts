@@ -1,0 +1,155 @@
+import { epochMs, formatInstant } from "../../../src/message/time.ts";
+import type { RedriveReply } from "../../../src/wire/dead.ts";
+import type { Cluster } from "../cluster.ts";
+import type { Ledger } from "../ledger.ts";
+import type { Prng } from "../prng.ts";
+import { epochStartMs, type World } from "../world.ts";
+import type { ConsumerOptions } from "./options.ts";
+
+/**
+ * People who bring the dead back: jobs over what is dead at that moment, two of them at a time where the seed says so,
+ * paused and resumed, with service processes that die while they run.
+ */
+export type Job = {
+  readonly code: string | undefined;
+  /** Dead when it was asked for, by what they died of. */
+  readonly deadThen: ReadonlyMap<string, string>;
+  readonly askedMs: number;
+  id: string | undefined;
+  last: RedriveReply | undefined;
+};
+
+/** One more death that was undone. */
+export type Revival = { readonly id: string; readonly diedAtMs: number; readonly atMs: number; readonly job: string };
+
+export class Redrives {
+  readonly jobs: Job[] = [];
+  readonly #parts: RedriveParts;
+  readonly #random: Prng;
+
+  constructor(parts: RedriveParts) {
+    this.#parts = parts;
+    this.#random = parts.world.random.fork("redrives");
+  }
+
+  get areOver(): boolean {
+    return this.jobs.every(({ id, last }) => id === undefined || last?.state === "finished");
+  }
+
+  /** Nothing is said of a job whose beginning nobody heard of: it may run or not. */
+  async run(deadNow: () => Promise<ReadonlyMap<string, string>>): Promise<void> {
+    const { world, cluster, options } = this.#parts;
+    const random = this.#random;
+    for (let i = 0; i < options.troubles.redrives; i++) {
+      await world.run(world.nowMs + random.between(0, 1_200));
+      const deadThen = await deadNow();
+      const codes = [...new Set(deadThen.values())];
+      if (codes.length === 0) break;
+      const code = random.chance(0.4) ? random.pick(codes) : undefined;
+      await this.#begin({ code, deadThen, askedMs: world.nowMs, id: undefined, last: undefined });
+    }
+    if (options.mood === "stormy") {
+      const crashes = random.whole(0, 2);
+      for (let i = 0; i < crashes; i++) {
+        const machine = random.pick(cluster.machines);
+        world.after(random.between(50, 4_000), undefined, () => cluster.crash(machine, random.between(50, 1_000)));
+      }
+    }
+    if (random.chance(0.3)) await this.#pauseAndResume();
+    const untilMs = world.nowMs + overAfterMs;
+    while (!this.areOver && world.nowMs < untilMs) {
+      await world.run(world.nowMs + 500);
+      for (const job of this.jobs) await this.#look(job);
+    }
+  }
+
+  async #begin(job: Job): Promise<void> {
+    const { world } = this.#parts;
+    const random = this.#random;
+    this.jobs.push(job);
+    const request = {
+      filter: {
+        ...(job.code === undefined ? {} : { code: job.code }),
+        // A second start must not take what died again meanwhile.
+        until: formatInstant(epochMs(Math.floor(epochStartMs + job.askedMs) + 1)),
+      },
+      reason: "the cause is mended",
+      rate: random.pick([20, 200]),
+      ramp: 0,
+      canary: random.pick([0, 0, 2]),
+      canaryWait: "1s",
+      stopAbove: 100,
+      outcomeWait: random.pick(["2s", "6s"]),
+    };
+    const reply = await this.#ask((dead) => dead.redrive(request, "default"));
+    if (reply !== undefined && "id" in reply) {
+      job.id = reply.id;
+      job.last = reply;
+      world.trace.mark("operator", `begins redrive ${job.id} of ${job.code ?? "all the dead"}`);
+    }
+  }
+
+  async #pauseAndResume(): Promise<void> {
+    const { world } = this.#parts;
+    const [job] = this.jobs;
+    if (job?.id === undefined) return;
+    const id = job.id;
+    await this.#ask((dead) => dead.command(id, "pause", undefined, "default"));
+    world.trace.mark("operator", `pauses redrive ${id}`);
+    await world.run(world.nowMs + this.#random.between(100, 3_000));
+    // Until it is heard: a job that stays paused would never be over.
+    for (let tries = 0; tries < 20; tries++) {
+      const reply = await this.#ask((dead) => dead.command(id, "resume", undefined, "default"));
+      if (reply !== undefined) break;
+    }
+    world.trace.mark("operator", `resumes redrive ${id}`);
+  }
+
+  async #look(job: Job): Promise<void> {
+    const { id } = job;
+    if (id === undefined) return;
+    job.last = (await this.#ask((dead) => dead.redriveOf(id, "default"))) ?? job.last;
+  }
+
+  /** Undefined when nobody answered in time, or the answer was a refusal. */
+  async #ask<T>(call: (dead: DeadRoom) => Promise<T>): Promise<T | undefined> {
+    const { world, cluster } = this.#parts;
+    const { answering } = cluster;
+    if (answering.length === 0) {
+      await world.run(world.nowMs + 200);
+      return undefined;
+    }
+    const process = this.#random.pick(answering);
+    let answer: T | undefined;
+    let isOver = false;
+    world.after(0.2, process.node, () => {
+      const work = call(process.service.dead);
+      process.requests.add(work);
+      work
+        .finally(() => process.requests.delete(work))
+        .then(
+          (reply) => {
+            answer = reply;
+            isOver = true;
+          },
+          () => {
+            isOver = true;
+          },
+        );
+    });
+    await world.run(world.nowMs + 3_000, () => isOver);
+    return answer;
+  }
+}
+
+type DeadRoom = Cluster["running"][number]["service"]["dead"];
+
+/** Longer than a job's rates, waits, and a lease of a process that died with it. */
+const overAfterMs = 60_000;
+
+export type RedriveParts = {
+  readonly world: World;
+  readonly ledger: Ledger;
+  readonly cluster: Cluster;
+  readonly options: ConsumerOptions;
+};
