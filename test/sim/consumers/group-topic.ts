@@ -243,12 +243,11 @@ export class GroupTopic {
     return new Promise((resolve) => {
       const fate = this.#random.float();
       const { lostReply } = this.troubles;
+      const deliveries = taken.map(
+        ({ receipt }) => this.#kept.find((one) => one.receipt === receipt)?.entry.deliveries.at(-1),
+      );
       const lose = (): void => {
-        for (const { receipt } of taken) {
-          const kept = this.#kept.find((one) => one.receipt === receipt);
-          const delivery = kept?.entry.deliveries.at(-1);
-          if (delivery !== undefined) delivery.hadTrouble = true;
-        }
+        for (const delivery of deliveries) if (delivery !== undefined) delivery.hadTrouble = true;
         world.after(callTimeoutMs, node, () => resolve(failed));
       };
       if (fate < lostReply / 2) return lose();

@@ -32,8 +32,9 @@ export class Redrives {
     this.#random = parts.world.random.fork("redrives");
   }
 
+  /** One whose first messages all failed stops itself. */
   get areOver(): boolean {
-    return this.jobs.every(({ id, last }) => id === undefined || last?.state === "finished");
+    return this.jobs.every(({ id, last }) => id === undefined || ["finished", "stopped"].includes(last?.state ?? ""));
   }
 
   /** Nothing is said of a job whose beginning nobody heard of: it may run or not. */
