@@ -50,6 +50,17 @@ describe("the configuration", () => {
     expect(() => parseConfig({ ...least, REDIS_URL: "http://user:canary@host" }, facts)).not.toThrow(/canary/);
   });
 
+  it("never repeats a MySQL URL either, and knows where its tables are", () => {
+    for (const url of ["http://user:canary@host/db", "mysql://user:canary@host", "mysql://user:canary@host/db?ssl=1"]) {
+      expect(() => parseConfig({ ...least, MYSQL_URL: url }, facts)).toThrow(/MYSQL_URL must look like/);
+      expect(() => parseConfig({ ...least, MYSQL_URL: url }, facts)).not.toThrow(/canary/);
+    }
+    const url = "mysql://user:canary@host:3306/db";
+    expect(parseConfig({ ...least, MYSQL_URL: url }, facts).mysql).toEqual({ url, tablePrefix: "escapement_" });
+    expect(parseConfig(least, facts).mysql).toBeUndefined();
+    expect(() => parseConfig({ ...least, MYSQL_TABLE_PREFIX: "a;--" }, facts)).toThrow(/MYSQL_TABLE_PREFIX must be/);
+  });
+
   it("takes an empty INGEST_TOPIC as: none", () => {
     expect(parseConfig({ ...least, INGEST_TOPIC: "" }, facts).ingest.topic).toBe("");
   });

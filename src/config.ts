@@ -12,6 +12,8 @@ export type Config = {
   readonly dataDir: string;
   /** Undefined: messages are kept in an SQLite file. */
   readonly redis: RedisConfig | undefined;
+  /** Undefined: documents (retry policies and the like) lie beside the messages. */
+  readonly mysql: { readonly url: string; readonly tablePrefix: string } | undefined;
   /** Undefined: a broker of our own runs in this process. */
   readonly rocketmq: RocketmqConfig | undefined;
   readonly embeddedBroker: { readonly host: string; readonly port: number };
@@ -92,6 +94,13 @@ export const settings = [
     fallback: String(hour),
   },
   { name: "REDIS_NAMESPACE", meaning: "prefix of all keys", fallback: "esc" },
+  {
+    name: "MYSQL_URL",
+    meaning:
+      "mysql://user:password@host:port/database, where retry policies and the like are kept; without it they lie beside the messages",
+    fallback: "",
+  },
+  { name: "MYSQL_TABLE_PREFIX", meaning: "what its tables' names begin with", fallback: "escapement_" },
   {
     name: "DURABILITY",
     meaning: "always: refuse to run unless Redis has appendfsync always; everysec: accept losing a second",
@@ -178,6 +187,15 @@ export const parseConfig = (
   if (!topicName.test(group)) wrong("INGEST_GROUP", `is "${group}"; RocketMQ allows letters, digits, _ - % |`);
   const namespace = text("REDIS_NAMESPACE");
   if (!/^[a-zA-Z0-9_-]{1,32}$/.test(namespace)) wrong("REDIS_NAMESPACE", "must be 1 to 32 letters, digits, _ or -");
+  const mysqlUrl = text("MYSQL_URL");
+  // It may hold a password too.
+  if (mysqlUrl !== "" && !/^mysql:\/\/[^\s/]+\/[^\s/?]+$/.test(mysqlUrl)) {
+    wrong("MYSQL_URL", "must look like mysql://user:password@host:port/database");
+  }
+  const tablePrefix = text("MYSQL_TABLE_PREFIX");
+  if (!/^[a-z][a-z0-9_]{0,31}$/.test(tablePrefix)) {
+    wrong("MYSQL_TABLE_PREFIX", "must be 1 to 32 lower case letters, digits and _, and begin with a letter");
+  }
   const node = text("NODE_NAME");
   if (node !== "" && !/^[a-zA-Z0-9._-]{1,64}$/.test(node))
     wrong("NODE_NAME", "must be 1 to 64 letters, digits, . _ or -");
@@ -192,6 +210,7 @@ export const parseConfig = (
     http,
     dataDir: text("DATA_DIR"),
     redis: url === "" ? undefined : { url, namespace, durability, waitReplicas },
+    mysql: mysqlUrl === "" ? undefined : { url: mysqlUrl, tablePrefix },
     rocketmq: endpoint === "" ? undefined : { endpoint, admin, tls, credentials },
     embeddedBroker,
     ingest: { topic, group, receivers: number("INGEST_RECEIVERS", 1, 32) },

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { MysqlDocumentStore } from "./adapters/mysql/mysql-document-store.ts";
 import { RedisDelayStore } from "./adapters/redis/redis-delay-store.ts";
 import { RedisDocumentStore } from "./adapters/redis/redis-document-store.ts";
 import { RedisTopicMemory } from "./adapters/redis/redis-topic-memory.ts";
@@ -44,8 +45,9 @@ export const connect = async (
   const { machine } = surroundings;
   // Adapters time their own calls and stamp what they send; deciding what is due is the service's checked clock alone.
   const clock = uncheckedClock(machine);
-  const waiting =
+  const beside =
     config.redis === undefined ? await openSqlite(config, surroundings) : await openRedis(config.redis, config, clock);
+  const waiting = config.mysql === undefined ? beside : await withDocumentsIn(config.mysql, beside);
   const { topic, group, receivers } = config.ingest;
   const transactional = transactionalIngest(config);
   const rocketmq = await reachRocketmq(config, surroundings, clock).catch(async (error: unknown) => {
@@ -114,6 +116,18 @@ const openSqlite = async (config: Config, { machine, timers, log }: Surroundings
   log.info({ folder: dataDir }, "messages wait in an SQLite file, for this one process; REDIS_URL is for more");
   const { documents, topicMemory: memory } = store;
   return { store, documents, memory, closeMemory: async () => {}, close: () => store.close() };
+};
+
+/** Documents in MySQL instead of beside the messages. */
+const withDocumentsIn = async (mysql: NonNullable<Config["mysql"]>, beside: Waiting): Promise<Waiting> => {
+  try {
+    await beside.documents.close();
+    const documents = await MysqlDocumentStore.open(mysql);
+    return { ...beside, documents, close: async () => void (await Promise.all([beside.close(), documents.close()])) };
+  } catch (error) {
+    await beside.close();
+    throw error;
+  }
 };
 
 // --- where they go, and come in by a topic ------------------------------------------------------------------------

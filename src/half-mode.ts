@@ -22,8 +22,8 @@ export type HalfModeOptions<Tx> = Omit<SessionOptions, "idleMs" | "clientMark"> 
   readonly topics: readonly string[];
   /** The delay server's, also of type TRANSACTION. Without it delayed half messages are refused. */
   readonly ingestTopic?: string;
-  /** The consumer group in which the topics are watched, one for each database. */
-  readonly watchGroup: string;
+  /** The consumer group in which the topics are watched. Two databases in one group would hide messages from each other. */
+  readonly watchGroup?: string;
   /** Remoting addresses of the brokers, to make topics and group where they are missing. Without they must be there. */
   readonly admin?: readonly string[];
   readonly keepBodyBytesMax?: number;
@@ -50,15 +50,23 @@ const caughtUpWithinMs = 30_000;
 const firstPollMs = 1_500;
 
 export const startHalfMode = async <Tx>(options: HalfModeOptions<Tx>): Promise<HalfMode<Tx>> => {
-  const { barrier, ingestTopic, watchGroup, rebuild, clock, timers, log, random } = options;
+  const { barrier, ingestTopic, rebuild, clock, timers, log, random } = options;
   const timing = { ...halfTimingDefault, ...options.timing };
   const databaseId = await barrier.databaseId();
+  const watchGroup = options.watchGroup ?? `ESC_TX_SEEN_${databaseId.slice(0, 8)}`;
   const topics = new Set([...options.topics, ...(ingestTopic === undefined ? [] : [ingestTopic])]);
   const session = sessionOf(options);
   for (const broker of options.admin ?? []) {
     const admin = createRemotingAdmin({ broker, timers });
-    for (const name of topics) await admin.createTopic({ name, type: "TRANSACTION", ...(await queuesOf(admin, name)) });
-    await admin.createGroup({ name: watchGroup });
+    try {
+      for (const name of topics) await createTopic(admin, name);
+      await admin.createGroup({ name: watchGroup });
+    } catch (error) {
+      log.warn(
+        { broker, topics: [...topics], watchGroup, err: error },
+        "could not make the half topics and their group",
+      );
+    }
   }
 
   const producer = createTransactionalProducer({
@@ -71,6 +79,7 @@ export const startHalfMode = async <Tx>(options: HalfModeOptions<Tx>): Promise<H
     barrier,
     timing,
     databaseId,
+    topics: new Set(options.topics),
     ingestTopic,
     keepBodyBytesMax: options.keepBodyBytesMax ?? keepBodyBytesMaxDefault,
     rebuilds: rebuild !== undefined,
@@ -118,10 +127,11 @@ export const startHalfMode = async <Tx>(options: HalfModeOptions<Tx>): Promise<H
   };
 };
 
-/** An existing topic keeps what it has. */
-const queuesOf = async (admin: RemotingAdmin, name: string): Promise<{ readonly queues?: number }> => {
-  const topic = await admin.topic(name);
-  return topic === undefined ? {} : { queues: topic.queues };
+/** An existing topic keeps its queues; one of another type is an error. */
+const createTopic = async (admin: RemotingAdmin, name: string): Promise<void> => {
+  const existing = await admin.topic(name);
+  const queues = existing === undefined ? {} : { queues: existing.queues };
+  await admin.createTopic({ name, type: "TRANSACTION", ...queues });
 };
 
 const sessionOf = ({ endpoint, local, credentials, tls, log, clock, timers }: SessionOptions): SessionOptions => ({

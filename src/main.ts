@@ -32,8 +32,8 @@ const start = async (config: Config, surroundings: Surroundings): Promise<() => 
   const { groups } = parts;
   const service = new Service(parts);
   await service.start();
-  const { intake, dead, policies } = service;
-  const app = createApp({ intake, dead, overview: service, groups, policies, log, timers });
+  const { intake, dead, policies, dependencies } = service;
+  const app = createApp({ intake, dead, overview: service, groups, policies, dependencies, log, timers });
   // Requests under way are answered; new ones are refused from now on.
   const stop = (): Promise<void> => service.stop(app.close());
   try {

@@ -209,7 +209,13 @@ export class Service implements Overview {
     });
     this.#parked = new ParkedCount(store, bays);
     const reports = new RedriveReports(documents, node, log);
-    this.dependencies = new DependencyDesk({ board, parked: this.#parked, clock, redriveNews: reports });
+    this.dependencies = new DependencyDesk({
+      board,
+      parked: this.#parked,
+      policies: this.policies,
+      clock,
+      redriveNews: reports,
+    });
     const window = this.#dispatcher;
     this.#redrives = new RedriveLoop({ store, documents, clock, log, node, ownTopics, window });
     const keeping = new DeadKeeping({

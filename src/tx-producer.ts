@@ -1,5 +1,6 @@
 import { hostname } from "node:os";
 import { fromMysql2, type Mysql2Database } from "./adapters/mysql/from-mysql2.ts";
+import { createMysqlBarrier } from "./adapters/mysql/mysql-barrier.ts";
 import type { Mysql2Pool } from "./adapters/mysql/mysql-connection.ts";
 import { classifyMysqlFailure } from "./adapters/mysql/mysql-failure.ts";
 import { MysqlInbox } from "./adapters/mysql/mysql-inbox.ts";
@@ -11,6 +12,8 @@ import type { SessionOptions } from "./adapters/rocketmq/session.ts";
 import { systemRandom } from "./adapters/system/system-random.ts";
 import { machineClock, systemTimers } from "./adapters/system/system-time.ts";
 
+import { examineCluster, type TxDoctorOptions } from "./half-doctor.ts";
+import { startHalfMode } from "./half-mode.ts";
 import { parseMessageId, timeOrderedId } from "./message/id.ts";
 import { uncheckedClock } from "./runtime/clock.ts";
 import { type Log, silentLog } from "./runtime/log.ts";
@@ -19,7 +22,12 @@ import { EscapementClient } from "./sdk/client.ts";
 import { EscapementApiError } from "./sdk/errors.ts";
 import type { JoinedTransaction, TransactionalDatabase } from "./tx/database.port.ts";
 import type { DelayServer } from "./tx/delay-server.port.ts";
+import type { DoctorReport } from "./tx/doctor/doctor.ts";
 import { FastPath } from "./tx/fast-path.ts";
+import type { Rebuild } from "./tx/half/backstop.ts";
+import { withHalves } from "./tx/half/half-status.ts";
+import type { HalfTiming } from "./tx/half/half-timing.ts";
+import { createHalfTxMode } from "./tx/half/half-tx-mode.ts";
 import { createInboxOn, type Inbox } from "./tx/inbox.ts";
 import { createOutboxMode } from "./tx/outbox-mode.ts";
 import { outgoing, type TxMessage } from "./tx/outgoing.ts";
@@ -43,7 +51,10 @@ import type { SentInTx } from "./tx/tx-mode.port.ts";
  */
 export { fromDrizzle, fromKnex, fromKysely, fromPrisma, fromTypeOrm } from "./adapters/mysql/from-libraries.ts";
 export { fromMysql2, type Mysql2Database } from "./adapters/mysql/from-mysql2.ts";
+export type { TxDoctorOptions } from "./half-doctor.ts";
 export type { JoinedTransaction, SqlExecutor, TransactionalDatabase } from "./tx/database.port.ts";
+export type { DoctorReport } from "./tx/doctor/doctor.ts";
+export type { Finding } from "./tx/doctor/findings.ts";
 export type { Inbox } from "./tx/inbox.ts";
 export type { TxMessage, TxMessageRef } from "./tx/outgoing.ts";
 export type { TxEvidence, TxStatus } from "./tx/status.ts";
@@ -65,7 +76,12 @@ export type TxProducerOptions<Tx> = {
   readonly pool?: Mysql2Pool;
   /** The delay server's HTTP address. Needed for `cancel` only. */
   readonly escapement?: { readonly url: string; readonly headers?: Record<string, string> };
-  readonly mode?: "outbox";
+  /**
+   * `half`: messages to the topics named in `half` go as RocketMQ's half messages. `outbox` (default without `half`): none
+   * do; with `half` given, those that were sent so before are still answered for. See docs/transactions.md.
+   */
+  readonly mode?: "outbox" | "half";
+  readonly half?: TxHalfOptions;
   /**
    * `key` (default): messages of one key leave in the order of their INSERTs, which is that of the commits when the
    * transactions lock the thing that the key names first. `strict`: in the order of the commits, by a lock held from the
@@ -84,6 +100,26 @@ export type TxProducerOptions<Tx> = {
   readonly log?: Log;
 };
 
+export type TxHalfOptions = {
+  /** Of type TRANSACTION, and sent to by nobody else. */
+  readonly topics: readonly string[];
+  /** Topics of other types; delayed messages to them go as halves by `ingestTopic`. */
+  readonly delayedTopics?: readonly string[];
+  /** The delay server's topic for transactional messages. Default: its ingest topic with `_TX`, when `delayedTopics` is given. */
+  readonly ingestTopic?: string;
+  /** Consumer group in which these topics are watched; one for each database. Default ESC_TX_SEEN_ and eight letters of the database's own. */
+  readonly watchGroup?: string;
+  /** Brokers' remoting addresses (`host:10911`): makes topics and group where they are missing; `doctor` asks there. */
+  readonly admin?: readonly string[];
+  /** Bodies up to this are kept in the database until they are seen, 65,536 by default; 0: none. */
+  readonly keepBodyBytesMax?: number;
+  /** Makes a body that was not kept anew from the business rows. */
+  readonly rebuild?: Rebuild;
+  /** `pool` leads to a replica that does not know it is one: then this process answers no checks. */
+  readonly isReplica?: boolean;
+  readonly timing?: Partial<HalfTiming>;
+};
+
 export type TxProducer<Tx> = AsyncDisposable & {
   /** Begins, runs the callback, commits; messages are sent after COMMIT. Deadlocks run the whole callback again. */
   transaction<T>(callback: (tx: Tx, q: TxSender) => Promise<T>): Promise<T>;
@@ -93,6 +129,8 @@ export type TxProducer<Tx> = AsyncDisposable & {
   send(message: TxMessage): Promise<SentInTx>;
   /** What became of a transaction. `fence`: makes sure that one which has not committed by now never will. */
   status(txId: string, options?: { readonly fence?: boolean }): Promise<TxStatus>;
+  /** Whether this cluster can do what half messages need; changes nothing. Needs `half.admin`. */
+  doctor(options?: TxDoctorOptions): Promise<DoctorReport>;
   counts(): TxCountsSnapshot;
   /** Sends what the fast path holds, gives back its shards. The pool stays open. */
   close(): Promise<void>;
@@ -101,6 +139,7 @@ export type TxProducer<Tx> = AsyncDisposable & {
 const graceMsDefault = 5_000;
 const keepOutcomesMsDefault = 15 * 60_000;
 const ingestTopicDefault = "ESC_INGEST";
+const halfReadyMs = 5_000;
 
 /** @throws TxError `outbox_missing`, `outbox_too_old`, `outbox_too_new`. */
 export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Promise<TxProducer<Tx>> => {
@@ -125,7 +164,12 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
       ? undefined
       : new FastPath({ outbox, sender, clock, log, counts, graceMs, relayExpects });
   const rolledBack = new RolledBack();
-  const mode = createOutboxMode({
+  const { half: halfOptions, rocketmq } = options;
+  const half =
+    halfOptions === undefined
+      ? undefined
+      : await startHalf({ half: halfOptions, rocketmq, pool, log, ...withIngest(options.ingestTopic) }, parts);
+  const outboxMode = createOutboxMode({
     writer: mysqlOutboxWriter,
     shardCount: outbox.shardCount,
     order,
@@ -138,9 +182,23 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
     clock,
     random,
   });
+  const halfMode =
+    half === undefined || options.mode === "outbox"
+      ? undefined
+      : createHalfTxMode({
+          half: half.mode.transactions,
+          otherwise: outboxMode,
+          topics: new Set(halfOptions?.topics),
+          delayedTopics: new Set(halfOptions?.delayedTopics),
+          marks: keepOutcomesMs > 0,
+          writer: mysqlOutboxWriter,
+          classify: classifyMysqlFailure,
+          clock,
+          random,
+        });
   const transactions = new Transactions<Tx>({
     db,
-    mode,
+    mode: halfMode ?? outboxMode,
     classify: classifyMysqlFailure,
     clock,
     timers,
@@ -155,6 +213,8 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
   };
   const close = async (): Promise<void> => {
     await fastPath?.close();
+    await halfMode?.settled();
+    await half?.stop();
     await relay?.stop();
     await parts.close();
   };
@@ -188,7 +248,16 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
       assertOpen();
       const id = parseMessageId(txId);
       if (id === undefined) throw new TypeError("txId is the UUID that q.txId says");
-      return statusOf({ txId: id, fence, outbox, rolledBack });
+      const status = await statusOf({ txId: id, fence, outbox, rolledBack });
+      return half === undefined ? status : withHalves(status, await half.barrier.ofTransaction(id));
+    },
+    async doctor(asked = {}) {
+      assertOpen();
+      if (half === undefined || halfOptions === undefined) {
+        throw new TxError("half_missing", "Give createTxProducer the option half, or use: escapement tx doctor.");
+      }
+      const topics = [...half.mode.topics];
+      return examineCluster({ ...asked, topics, brokers: halfOptions.admin ?? [], session: rocketmq, log });
     },
     counts: () => counts.snapshot(),
     close() {
@@ -198,6 +267,36 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
     [Symbol.asyncDispose]: () => producer.close(),
   };
   return producer;
+};
+
+const withIngest = (ingestTopic: string | undefined) => (ingestTopic === undefined ? {} : { ingestTopic });
+
+/** Resolves when the proxy knows us, so that the first half is asked about and seen; or after a while all the same. */
+const startHalf = async (
+  { half, rocketmq, pool, log, ingestTopic = ingestTopicDefault }: JoinOptions & { readonly half: TxHalfOptions },
+  { clock, timers, random }: Parts,
+) => {
+  const { topics, delayedTopics = [], isReplica = false, ...rest } = half;
+  const barrier = createMysqlBarrier({ pool, isReplica });
+  const forDelayed = half.ingestTopic ?? (delayedTopics.length > 0 ? `${ingestTopic}_TX` : undefined);
+  const mode = await startHalfMode({
+    ...rocketmq,
+    ...rest,
+    ...(forDelayed === undefined ? {} : { ingestTopic: forDelayed }),
+    topics,
+    barrier,
+    clock,
+    timers,
+    random,
+    log,
+  });
+  const stop = async (): Promise<void> => {
+    await mode.stop();
+    await barrier.close();
+  };
+  // A broker that is away must not keep the application from starting: what is sent meanwhile goes by the backstop.
+  await mode.ready(halfReadyMs).catch((err: unknown) => log.warn({ err }, "half messages cannot be sent yet"));
+  return { mode, barrier, stop };
 };
 
 export type RunRelayOptions = {

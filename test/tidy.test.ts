@@ -61,6 +61,7 @@ const rooms = [
 const openBesidesPorts = new Set([
   "src/ingest/admit.ts",
   "src/tx/tx-error.ts",
+  "src/tx/half/half-message.ts",
   "src/delay/record.ts",
   "src/dispatch/dispatch-metrics.ts",
 ]);

@@ -9,6 +9,7 @@ export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benc
   wheel: () => import("./wheel.ts"),
   store: () => import("./store.ts"),
   sqlite: () => import("../sqlite.bench.ts"),
+  redrive: () => import("../redrive.bench.ts"),
   embedded: () => import("../embedded.bench.ts"),
   broker: () => import("../broker.bench.ts"),
   "rocketmq-send": () => import("./rocketmq-send.ts"),
@@ -16,6 +17,7 @@ export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benc
   "end-to-end": () => import("../end-to-end.bench.ts"),
   burst: () => import("../burst.bench.ts"),
   ingest: () => import("../ingest.bench.ts"),
+  "retry-handoff": () => import("../retry-handoff.bench.ts"),
   http: () => import("../http.bench.ts"),
   memory: () => import("../memory.bench.ts"),
   takeover: () => import("../takeover.bench.ts"),
@@ -25,4 +27,4 @@ export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benc
 };
 
 /** Those that can run before there is a broker. */
-export const withoutBroker: ReadonlySet<string> = new Set(["pure", "wheel", "store", "sqlite", "embedded"]);
+export const withoutBroker: ReadonlySet<string> = new Set(["pure", "wheel", "store", "sqlite", "redrive", "embedded"]);

@@ -44,6 +44,7 @@ const app = createApp({
   overview: service,
   policies: service.policies,
   groups: { prepare: async (group) => ({ group, retryTopic: group, ingestTopic: "" }) },
+  dependencies: service.dependencies,
   log: silentLog,
   timers: systemTimers,
 });

@@ -55,6 +55,7 @@ export const targets: readonly Target[] = [
   rate("http/batch", 70_000),
   rate("http/ndjson", 70_000),
   rate("ingest/topic", 4_000),
+  rate("retry/hand-over rocketmq", 4_000),
   rate("dispatch/broker", 25_000),
   rate("end to end/sustained", 15_000),
   atMost("end to end/2 k", "dispatch p50 ms", 5),

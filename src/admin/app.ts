@@ -2,15 +2,17 @@ import swagger from "@fastify/swagger";
 import swaggerUi from "@fastify/swagger-ui";
 import { type FastifyInstance, type FastifyRequest, fastify } from "fastify";
 import type { DeadUseCases } from "../dead/dead.port.ts";
+import type { Dependencies } from "../dependencies/dependencies.port.ts";
 import type { Intake } from "../ingest/intake.port.ts";
 import { EscapementError } from "../message/errors.ts";
 import type { Policies } from "../policies/policies.port.ts";
 import type { Log } from "../runtime/log.ts";
-import type { Timers } from "../runtime/timers.ts";
+import { sleep, type Timers } from "../runtime/timers.ts";
 import { admitRequest } from "./admit-request.ts";
 import { finishClosing } from "./closing.ts";
 import type { ConsumerGroups } from "./consumer-groups.port.ts";
 import { deadSchemas } from "./dead-schemas.ts";
+import { dependencySchemas } from "./dependency-schemas.ts";
 import type { HttpContext } from "./http-context.ts";
 import { defaultHttpLimits, type HttpLimits } from "./http-limits.ts";
 import { parseJson, type SafeParse } from "./json-text.ts";
@@ -18,6 +20,7 @@ import { LoadGate } from "./load-gate.ts";
 import { openapi } from "./openapi.ts";
 import type { Overview } from "./overview.port.ts";
 import { Patience } from "./patience.ts";
+import { policySchemas } from "./policy-schemas.ts";
 import { answerBrokenRequest, createErrorHandler, errorOf, replyWithProblem } from "./problem-reply.ts";
 import { readBody } from "./read-body.ts";
 import { replySchemas } from "./reply-schemas.ts";
@@ -26,11 +29,16 @@ import { retrySchemas } from "./retry-schemas.ts";
 import { RouteTable } from "./route-table.ts";
 import { batchRoutes } from "./routes/batch.ts";
 import { consumerGroupRoutes } from "./routes/consumer-groups.ts";
+import { consumerRoutes } from "./routes/consumers.ts";
 import { deadRoutes } from "./routes/dead.ts";
+import { dependencyRoutes } from "./routes/dependencies.ts";
 import { messageRoutes } from "./routes/message.ts";
 import { processRoutes } from "./routes/process.ts";
 import { redriveRoutes } from "./routes/redrives.ts";
 import { retryRoutes } from "./routes/retry.ts";
+import { retryBindingRoutes } from "./routes/retry-bindings.ts";
+import { retryPolicyRoutes } from "./routes/retry-policies.ts";
+import { retryReplayRoutes } from "./routes/retry-replay.ts";
 import { scheduleRoutes } from "./routes/schedule.ts";
 
 /**
@@ -47,6 +55,7 @@ export type AppOptions = {
   readonly overview: Overview;
   readonly groups: ConsumerGroups;
   readonly policies: Policies;
+  readonly dependencies: Dependencies;
   readonly log: Log;
   readonly timers: Timers;
   readonly limits?: Partial<HttpLimits>;
@@ -55,7 +64,7 @@ export type AppOptions = {
 };
 
 export const createApp = (options: AppOptions): FastifyInstance => {
-  const { intake, dead, overview, groups, policies, log } = options;
+  const { intake, dead, overview, groups, policies, dependencies, log } = options;
   const limits: HttpLimits = { ...defaultHttpLimits, ...options.limits };
   const patience = new Patience(options.timers, limits.receiveTimeoutMs);
   const gate = new LoadGate(limits.inFlightRequestsMax, limits.inFlightBytesMax);
@@ -119,9 +128,11 @@ export const createApp = (options: AppOptions): FastifyInstance => {
     overview,
     groups,
     policies,
+    dependencies,
     limits,
     patience,
     safeParse,
+    breathe: () => sleep(options.timers, 0),
     tenantOf: options.tenantOf ?? (() => "default"),
     admitRequest: admitRequest(gate),
     errorOf: (error) => {
@@ -130,7 +141,8 @@ export const createApp = (options: AppOptions): FastifyInstance => {
       return known;
     },
   };
-  for (const schema of [...requestSchemas, ...replySchemas, ...retrySchemas, ...deadSchemas]) app.addSchema(schema);
+  const schemas = [requestSchemas, replySchemas, retrySchemas, policySchemas, deadSchemas, dependencySchemas];
+  for (const schema of schemas.flat()) app.addSchema(schema);
   app.register(swagger, openapi);
   app.register(swaggerUi, { routePrefix: "/docs", staticCSP: true });
   app.register(async (scope) => {
@@ -138,13 +150,22 @@ export const createApp = (options: AppOptions): FastifyInstance => {
     messageRoutes(scope, context);
     deadRoutes(scope, context);
     redriveRoutes(scope, context);
+    consumerRoutes(scope, context);
+    dependencyRoutes(scope, context);
     retryRoutes(scope, context);
     consumerGroupRoutes(scope, context);
     processRoutes(scope, context);
     scope.get("/openapi.json", { schema: { hide: true } }, () => app.swagger());
   });
-  // In a scope of its own: only here is application/x-ndjson a type that is read.
+  app.register(async (scope) => {
+    // Written by schema, a policy would get the defaults that nobody wrote.
+    scope.setSerializerCompiler(() => JSON.stringify);
+    retryPolicyRoutes(scope, context);
+    retryBindingRoutes(scope, context);
+  });
+  // In scopes of their own: only here is application/x-ndjson a type that is read.
   app.register(async (scope) => batchRoutes(scope, context));
+  app.register(async (scope) => retryReplayRoutes(scope, context));
   return app;
 };
 

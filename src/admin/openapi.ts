@@ -24,7 +24,8 @@ export const openapi: FastifyDynamicSwaggerOptions = {
     tags: [
       { name: "messages", description: "Schedule, look up, change and cancel." },
       { name: "dead", description: "Look at what could not be delivered, remove it, or bring it back." },
-      { name: "retries", description: "Ask what a retry policy would do." },
+      { name: "retries", description: "Retry policies: store, bind, and ask what they would do." },
+      { name: "dependencies", description: "How what your consumers call is doing; hold it open or closed." },
       { name: "operation", description: "What the process is doing." },
     ],
   },

@@ -19,17 +19,27 @@ import type {
   BatchReply,
   ConsumerGroupReply,
   ConsumerGroupRequest,
+  DeletePolicyReply,
   HealthReply,
   MessageDetails,
   MessageReply,
+  PolicyListReply,
+  PolicyVersionsReply,
   Problem,
+  PutPolicyReply,
+  PutPolicyRequest,
+  ReplayRetriesReply,
+  ReplayRetriesRequest,
   RescheduleRequest,
+  RetryBindingsReply,
+  RetryPolicyInput,
   ScheduleRequest,
   SimulateRetriesReply,
   SimulateRetriesRequest,
   StatsReply,
 } from "../wire/http.ts";
 import type * as deads from "./dead-schemas.ts";
+import type * as policies from "./policy-schemas.ts";
 import type * as replies from "./reply-schemas.ts";
 import type * as requests from "./request-schemas.ts";
 import type * as retries from "./retry-schemas.ts";
@@ -63,6 +73,15 @@ describe("schemas", () => {
     expectTypeOf<Static<typeof replies.HealthReplySchema>>().toEqualTypeOf<HealthReply>();
     expectTypeOf<Static<typeof retries.SimulateRetriesRequestSchema>>().toEqualTypeOf<SimulateRetriesRequest>();
     expectTypeOf<Static<typeof retries.SimulateRetriesReplySchema>>().toEqualTypeOf<SimulateRetriesReply>();
+    expectTypeOf<Static<typeof retries.RetryPolicySchema>>().toEqualTypeOf<RetryPolicyInput>();
+    expectTypeOf<Static<typeof policies.PutPolicyRequestSchema>>().toEqualTypeOf<PutPolicyRequest>();
+    expectTypeOf<Static<typeof policies.PutPolicyReplySchema>>().branded.toEqualTypeOf<PutPolicyReply>();
+    expectTypeOf<Static<typeof policies.PolicyListReplySchema>>().toEqualTypeOf<PolicyListReply>();
+    expectTypeOf<Static<typeof policies.PolicyVersionsReplySchema>>().toEqualTypeOf<PolicyVersionsReply>();
+    expectTypeOf<Static<typeof policies.DeletePolicyReplySchema>>().branded.toEqualTypeOf<DeletePolicyReply>();
+    expectTypeOf<Static<typeof policies.RetryBindingsReplySchema>>().branded.toEqualTypeOf<RetryBindingsReply>();
+    expectTypeOf<Static<typeof policies.ReplayRetriesRequestSchema>>().toEqualTypeOf<ReplayRetriesRequest>();
+    expectTypeOf<Static<typeof policies.ReplayRetriesReplySchema>>().branded.toEqualTypeOf<ReplayRetriesReply>();
   });
 });
 
@@ -111,6 +130,27 @@ const good: Record<string, { query?: string; type?: string; payload?: string }> 
   redriveOutcomes: {},
   simulateRetries: { type: "application/json", payload: '{"preset":"default"}' },
   prepareConsumerGroup: { type: "application/json", payload: "{}" },
+  listDependencies: {},
+  showDependency: {},
+  forceDependency: { type: "application/json", payload: '{"state":"open","for":"10m","reason":"maintenance"}' },
+  syncConsumer: {
+    type: "application/json",
+    payload: '{"worker":"w","group":"g","topics":["orders"],"dependencies":[{"key":"k","succeeded":1,"failed":0}]}',
+  },
+  listPolicies: {},
+  getPolicy: {},
+  listPolicyVersions: {},
+  putPolicy: { type: "application/json", payload: '{"policy":{},"why":"to try"}' },
+  deletePolicy: {},
+  simulatePolicy: { type: "application/json", payload: '{"error":{"status":503}}' },
+  listBindings: {},
+  bindPolicy: { type: "application/json", payload: '{"topic":"orders","policy":"default"}' },
+  unbindPolicy: { query: "?topic=orders" },
+  replayCandidate: {
+    type: "application/json",
+    payload: '{"candidate":{},"failures":[{"message":"m","atMs":1800000000000}]}',
+  },
+  replayPolicy: { type: "application/x-ndjson", payload: '{"message":"m","atMs":1800000000000}\n' },
   stats: {},
   live: {},
   ready: {},
@@ -139,11 +179,18 @@ describe("the reference", () => {
     const job = begun.json<RedriveReply>().id;
     const idFor = (path: string): string =>
       path.startsWith("/v1/redrives/") ? job : path.startsWith("/v1/dead/") ? dead : id;
+    for (const name of ["mine", "unwanted"]) await t.policies.put(name, { policy: {} });
     for (const { path, method, operation } of operations()) {
       const { query = "", type, payload } = good[operation.operationId]!;
+      const name = operation.operationId === "deletePolicy" ? "unwanted" : "mine";
       const reply = await t.app.inject({
         method: method.toUpperCase() as "GET",
-        url: path.replace("{id}", idFor(path)) + query,
+        url:
+          path
+            .replace("{id}", idFor(path))
+            .replace("{key}", "k")
+            .replace("{group}", "billing")
+            .replace("{name}", name) + query,
         ...(payload === undefined ? {} : { payload, headers: { "content-type": type! } }),
       });
       expect(reply.statusCode, operation.operationId).toBeLessThan(300);

@@ -22,7 +22,7 @@ const whole = (description: string, byDefault: number) =>
   Type.Integer({ minimum: 1, maximum: policyLimits.attemptsMax, default: byDefault, description });
 const instant = (description: string) =>
   Type.Union([Type.String({ format: "date-time" }), Type.Integer({ minimum: 100_000_000_000 })], { description });
-const failureClass = (description: string, byDefault?: FailureClassInput) =>
+export const failureClass = (description: string, byDefault?: FailureClassInput) =>
   oneOf<FailureClassInput>(failureClasses, description, byDefault);
 
 const BackoffSchema = named(

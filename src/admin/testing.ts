@@ -5,6 +5,10 @@ import { MemoryDelayStore } from "../adapters/memory/memory-delay-store.ts";
 import { MemoryDocumentStore } from "../adapters/memory/memory-document-store.ts";
 import { systemTimers } from "../adapters/system/system-time.ts";
 import { DeadRoom } from "../dead/dead-room.ts";
+import { BayBook } from "../dependencies/bay-book.ts";
+import { DependencyBoard } from "../dependencies/board.ts";
+import { DependencyDesk } from "../dependencies/desk.ts";
+import { ParkedCount } from "../dependencies/parked-count.ts";
 import { admitRef, admitReschedule, admitSchedule } from "../ingest/admit.ts";
 import type { Intake, MessageRef } from "../ingest/intake.port.ts";
 import { EscapementError, isEscapementError } from "../message/errors.ts";
@@ -197,6 +201,7 @@ export class FixedOverview implements Overview {
 
 export type TestApp = {
   readonly app: FastifyInstance;
+  readonly policies: PolicyBook;
   readonly intake: RememberingIntake;
   readonly overview: FixedOverview;
   /** What the dead lie in: the real room on a store in memory. */
@@ -214,20 +219,26 @@ export const testApp = (options: Pick<AppOptions, "limits" | "tenantOf"> = {}): 
   const bugs: unknown[] = [];
   const log: Log = { ...silentLog, error: (fields: unknown) => void bugs.push(fields) };
   const clock = { nowMs: () => testNowMs };
-  const policies = new PolicyBook({ documents: new MemoryDocumentStore(), clock, log });
+  const documents = new MemoryDocumentStore();
+  const policies = new PolicyBook({ documents, clock, log });
+  const readClock = { ...clock, monotonicMs: () => 0 };
   let drawn = 0;
   const store = new MemoryDelayStore({ shardCount: 2, clockMs: () => testNowMs });
   const dead = new DeadRoom({
     store,
-    documents: new MemoryDocumentStore(),
-    clock: { nowMs: () => testNowMs, monotonicMs: () => 0 },
+    documents,
+    clock: readClock,
     random: { float: () => 0.5, bytes: (target) => target.fill(++drawn) },
     ownTopics: new Set(["ESC_INGEST"]),
     discarded: () => {},
     wake: () => {},
   });
-  const app = createApp({ intake, dead, overview, groups, policies, log, timers: systemTimers, ...options });
-  return { app, intake, overview, store, bugs };
+  const board = new DependencyBoard({ documents, clock: readClock, log, node: "node-1", members: () => ["node-1"] });
+  const parked = new ParkedCount(store, new BayBook(documents));
+  const dependencies = new DependencyDesk({ board, parked, policies, clock: readClock });
+  const rooms = { intake, dead, overview, groups, policies, dependencies };
+  const app = createApp({ ...rooms, log, timers: systemTimers, ...options });
+  return { app, intake, overview, policies, store, bugs };
 };
 
 /** A dead message in the store of a test. */

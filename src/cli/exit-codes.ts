@@ -1,3 +1,4 @@
+import { isEscapementError } from "../message/errors.ts";
 import {
   EscapementApiError,
   EscapementBatchStoppedError,
@@ -29,7 +30,7 @@ export const exitCodeLegend: readonly (readonly [number, string])[] = [
   [exitCode.usage, "the command line is wrong, or a file cannot be read"],
   [exitCode.unreachable, "no server answered"],
   [exitCode.partlyRejected, "some lines of --file were rejected; the others are scheduled"],
-  [exitCode.notFound, "no message with that id or key, no topic or group of that name"],
+  [exitCode.notFound, "no message with that id or key, no topic, group or policy of that name"],
   [exitCode.tooLate, "too late: the message is being sent or has ended"],
 ];
 
@@ -37,6 +38,16 @@ export const exitCodeLegend: readonly (readonly [number, string])[] = [
 export class UsageError extends Error {
   override readonly name = "UsageError";
 }
+
+/** What is wrong stands in a file or the flags, so it is a usage error and no answer of a server. */
+export const asUsage = <T>(read: () => T): T => {
+  try {
+    return read();
+  } catch (error) {
+    if (isEscapementError(error)) throw new UsageError(error.message);
+    throw error;
+  }
+};
 
 /** What a command names is not there. */
 export class NotFoundError extends Error {
@@ -55,13 +66,15 @@ export class QuietExit extends Error {
   }
 }
 
+const notFoundCodes: ReadonlySet<string> = new Set(["not_found", "policy_not_found", "binding_not_found"]);
+
 export const exitCodeOf = (error: unknown): number => {
   if (error instanceof QuietExit) return error.code;
   if (error instanceof UsageError || error instanceof EscapementInputError) return exitCode.usage;
   if (error instanceof NotFoundError) return exitCode.notFound;
   if (error instanceof EscapementBatchStoppedError) return exitCodeOf(error.cause);
   if (error instanceof EscapementUnreachableError) return exitCode.unreachable;
-  if (error instanceof EscapementClientError && error.code === "not_found") return exitCode.notFound;
+  if (error instanceof EscapementClientError && notFoundCodes.has(error.code)) return exitCode.notFound;
   if (error instanceof EscapementClientError && error.code === "too_late") return exitCode.tooLate;
   return exitCode.refused;
 };

@@ -38,6 +38,10 @@ describe("a usage error", () => {
     ["topics list", "--broker HOST:PORT, or set ROCKETMQ_ADMIN"],
     ["groups delete --broker 127.0.0.1:8081", "missing required argument 'name'"],
     ["topics create orders --type OTHER", "Allowed choices are NORMAL, FIFO, DELAY, TRANSACTION"],
+    ["outbox migrate", "--mysql URL, or set MYSQL_URL"],
+    ["outbox migrate --mysql postgres://db/shop", "mysql://user:password@host:3306/name"],
+    ["relay --mysql mysql://db/shop", "--endpoint HOST:PORT, or set ROCKETMQ_ENDPOINT"],
+    ["relay --batch 0", "Give a whole number from 1 to 1000"],
     ["broker --port 70000", "Give a whole number from 0 to 65535"],
     ["retry explain --preset fast", "Allowed choices are default, rocketmq-ladder, rocketmq-exponential"],
     ["retry explain --preset default --policy x", "cannot be used with"],
@@ -100,7 +104,9 @@ describe("help", () => {
     expect(code).toBe(0);
     const commands = [...out.matchAll(/^ {2}([a-z]+) (?:\[| {2})/gm)].map(([, name]) => name!);
     expect(commands).toEqual(
-      "serve schedule get cancel reschedule stats dead redrives topics groups health retry broker help".split(" "),
+      "serve schedule get cancel reschedule stats dead redrives topics groups health retry dependencies broker outbox relay help".split(
+        " ",
+      ),
     );
     for (const name of [
       "serve",
@@ -129,8 +135,18 @@ describe("help", () => {
       "groups delete",
       "health",
       "retry explain",
+      "retry policies list",
+      "retry policies show",
+      "retry policies put",
+      "retry policies delete",
+      "retry bindings list",
+      "retry bindings set",
+      "retry bindings remove",
+      "retry replay",
       "retry presets",
       "broker",
+      "outbox migrate",
+      "relay",
     ]) {
       const page = await run(`${name} --help`);
       expect(page.code).toBe(0);

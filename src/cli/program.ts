@@ -3,9 +3,11 @@ import { Command, CommanderError, Option } from "commander";
 import { addBroker } from "./commands/broker.ts";
 import { addCancel } from "./commands/cancel.ts";
 import { addDead } from "./commands/dead.ts";
+import { addDependencies } from "./commands/dependencies.ts";
 import { addGet } from "./commands/get.ts";
 import { addGroups } from "./commands/groups.ts";
 import { addHealth } from "./commands/health.ts";
+import { addOutbox, addRelay } from "./commands/outbox.ts";
 import { addRedrives } from "./commands/redrives.ts";
 import { addReschedule } from "./commands/reschedule.ts";
 import { addRetry } from "./commands/retry.ts";
@@ -80,7 +82,10 @@ const buildProgram = (output: Output): Command => {
   addGroups(program, output);
   addHealth(program, output);
   addRetry(program, output);
+  addDependencies(program, output);
   addBroker(program);
+  addOutbox(program, output);
+  addRelay(program);
   return program;
 };
 

@@ -22,6 +22,8 @@ export type Held = {
   /** On the monotonic clock. */
   invisibleUntilMs: number;
   stale: boolean;
+  /** A renewal got no answer. If it took effect, the broker takes the old receipt and brings the message again. */
+  doubtful: boolean;
 };
 
 export type InHandOptions = {
@@ -78,6 +80,7 @@ export class InHand {
     held.message = message;
     held.receipt = message.receipt;
     held.stale = false;
+    held.doubtful = false;
     held.invisibleUntilMs = this.#options.clock.monotonicMs() + this.#options.invisibleMs;
   }
 
@@ -126,7 +129,9 @@ export class InHand {
         if (change.outcome === "done") {
           held.receipt = change.receipt;
           held.invisibleUntilMs = askedAtMs + invisibleMs;
-        } else if (change.outcome === "stale" && this.#held.get(held.id) === held) {
+        } else if (change.outcome === "failed") {
+          held.doubtful = true;
+        } else if (this.#held.get(held.id) === held) {
           held.stale = true;
           counted.stale();
         }

@@ -667,3 +667,176 @@ describe("RT-18 order", () => {
     }
   });
 });
+
+describe("a dependency that is down", () => {
+  const dependency = () => "http:billing";
+  const outage = async (stage: ConsumerStage) => {
+    let isUp = false;
+    let calls = 0;
+    const consumer = stage.start({
+      dependency,
+      policy: { backoff: { kind: "fixed", delay: "1m", jitter: "none" }, limits: { maxAge: "30m" } },
+      handler: async () => {
+        calls++;
+        await new Promise<void>((resolve) => stage.time.after(20, resolve));
+        if (!isUp) throw Object.assign(new Error("down"), { status: 503 });
+      },
+    });
+    for (let i = 0; i < 200; i++) stage.broker.send("orders", `${i}`);
+    await stage.time.pass(2_000);
+    const back = () => {
+      isUp = true;
+    };
+    return { consumer, calls: () => calls, back };
+  };
+
+  it("is called until that is certain; the rest is parked without an attempt, also while the service is away", async () => {
+    for (const isAway of [false, true]) {
+      const stage = new ConsumerStage();
+      if (isAway) stage.answer = undefined;
+      const { calls, consumer } = await outage(stage);
+      expect(calls()).toBeLessThan(60);
+      expect(consumer.stats().parked + consumer.stats().retried).toBe(200);
+      expect(stage.ingest.parked.every(({ said }) => said === "http:billing")).toBe(true);
+      const uncalled = stage.ingest.parked.filter(({ envelope }) => envelope.attempt === 0);
+      expect(uncalled).toHaveLength(200 - calls());
+      expect(stage.broker.left("orders")).toEqual([]);
+    }
+  });
+
+  it("tells the service what its calls met, and takes its word that it is open for everybody", async () => {
+    const stage = new ConsumerStage();
+    await outage(stage);
+    const reports = stage.synced.flatMap(({ dependencies }) => dependencies);
+    const failed = reports.reduce((sum, report) => sum + report.failed, 0);
+    expect(failed).toBeGreaterThanOrEqual(20);
+    expect(reports.every(({ key }) => key === "http:billing")).toBe(true);
+    const young = new ConsumerStage();
+    const view = { key: "http:billing", state: "open", callsPerSec: 0, retriesPerSec: 1, retryPercent: 20 } as const;
+    young.answer = () => ({ dependencies: [view] });
+    let calls = 0;
+    young.broker.send("orders", "first");
+    young.start({ dependency, handler: () => void calls++ });
+    await young.time.pass(1_500);
+    young.broker.send("orders", "second");
+    await young.time.pass(500);
+    expect(calls).toBe(1);
+    expect(young.ingest.parked).toHaveLength(1);
+  });
+
+  it("the time in parking counts neither as age nor as an attempt", async () => {
+    const stage = new ConsumerStage();
+    const { back, consumer } = await outage(stage);
+    await stage.time.pass(3_600_000);
+    back();
+    let released = 0;
+    for (let round = 0; round < 30; round++) {
+      const parked = stage.ingest.parked;
+      for (; released < parked.length; released++) stage.ingest.release(parked[released]!);
+      await stage.time.pass(10_000);
+    }
+    expect(consumer.stats()).toMatchObject({ succeeded: 200, dead: 0, held: 0 });
+  });
+
+  it("nor does it when an attempt after it fails", async () => {
+    const stage = new ConsumerStage();
+    let runs = 0;
+    stage.broker.send("orders", "a");
+    const consumer = stage.start({
+      policy: { backoff: { kind: "fixed", delay: "1s", jitter: "none" }, limits: { maxAge: "1m" } },
+      handler: (_, context) => {
+        if (++runs === 2) context.park("quiet-hours");
+        else if (runs < 4) throw new Error("down");
+      },
+    });
+    await stage.time.pass(7_200_000);
+    stage.ingest.release(stage.ingest.parked[0]!);
+    await stage.time.pass(10_000);
+    expect(consumer.stats()).toMatchObject({ succeeded: 1, dead: 0 });
+    expect(runs).toBe(4);
+    const last = stage.ingest.all.at(-1)!.envelope;
+    expect(last.parkedMs).toBeGreaterThan(7_190_000);
+    expect([last.parkedAtMs, last.parkedFor]).toEqual([undefined, undefined]);
+  });
+
+  it("a name that is none does no harm: the message is worked on without a breaker, and that is told once", async () => {
+    const stage = new ConsumerStage();
+    for (let i = 0; i < 5; i++) stage.broker.send("orders", `${i}`);
+    const consumer = stage.start({
+      dependency: ({ body }) => {
+        if (body.toString() === "3") throw new Error("no");
+        return "two words";
+      },
+      handler: () => {},
+    });
+    await stage.time.pass(100);
+    expect(consumer.stats().succeeded).toBe(5);
+    expect(stage.warnings().filter((text) => text.includes("dependency()"))).toHaveLength(1);
+  });
+});
+
+describe("bad input", () => {
+  it("ten megabytes of error text, a cause that is itself, and things that are no errors", async () => {
+    const circular = new Error("round");
+    circular.cause = circular;
+    const thrown: unknown[] = [
+      "x".repeat(10_000_000),
+      new Error("y".repeat(10_000_000)),
+      undefined,
+      null,
+      circular,
+      {},
+      7,
+    ];
+    const stage = new ConsumerStage();
+    for (let i = 0; i < thrown.length; i++) stage.broker.send("orders", `${i}`);
+    const consumer = stage.start({
+      policy: { limits: { maxAttempts: 1 } },
+      handler: ({ body }) => {
+        throw thrown[Number(body.toString())];
+      },
+    });
+    await stage.time.pass(1_000);
+    expect(stage.ingest.dead).toHaveLength(thrown.length);
+    for (const { properties } of stage.ingest.dead)
+      expect(Buffer.byteLength(properties.get("ESC_RETRY")!)).toBeLessThan(4_096);
+    expect(consumer.stats()).toMatchObject({ dead: thrown.length, held: 0 });
+  });
+
+  it("a message whose own properties leave no room for an envelope stays with the broker and is not lost", async () => {
+    const stage = new ConsumerStage();
+    const properties = new Map([["big", "x".repeat(16_000)]]);
+    stage.broker.send("orders", "full", { properties });
+    stage.broker.send("orders", "nearly", { properties: new Map([["big", "x".repeat(15_500)]]) });
+    const attempts: string[] = [];
+    stage.start({
+      handler: ({ body }, { attempt }) => {
+        attempts.push(`${body} ${attempt}`);
+        if (attempt < 3) throw new Error("down");
+      },
+    });
+    await stage.time.pass(60_000);
+    expect(attempts.filter((one) => one.startsWith("full"))).toEqual(["full 1", "full 2", "full 3"]);
+    expect(attempts.filter((one) => one.startsWith("nearly"))).toEqual(["nearly 1", "nearly 2", "nearly 3"]);
+    expect(stage.ingest.all.map(({ body }) => body.toString())).toEqual(["nearly", "nearly"]);
+    expect(stage.broker.left("orders")).toEqual([]);
+  });
+
+  it("what brokers and we ourselves put on a message is not handed over as the user's", async () => {
+    const stage = new ConsumerStage();
+    const properties = new Map([
+      ["mine", "1"],
+      ["ESC_ID", "x"],
+      ["ESC_DELIVER_AT", "1"],
+      ["__transactionId__", "t"],
+    ]);
+    stage.broker.send("orders", "a", { properties });
+    stage.start({
+      handler: () => {
+        throw new PermanentError("no");
+      },
+    });
+    await stage.time.pass(100);
+    expect([...stage.ingest.dead[0]!.properties.keys()].sort()).toEqual(["ESC_DEAD", "ESC_RETRY", "ESC_TOPIC", "mine"]);
+  });
+});

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "../ingest/topic-source.port.ts";
-import { epochMs } from "../message/time.ts";
+import { type EpochMs, epochMs } from "../message/time.ts";
 import { DependencyGuard } from "../retry/dependency-guard.ts";
 import type { RetryEnvelope } from "../retry/envelope.ts";
 import { failureOf, type ThrownFailure } from "../retry/fingerprint.ts";
@@ -266,6 +266,7 @@ export class RetryingConsumer<T = Buffer> {
       receipt: message.receipt,
       invisibleUntilMs: clock.monotonicMs() + settings.invisibleMs,
       stale: false,
+      doubtful: false,
       envelope: carried.envelope,
       value: undefined,
       released: carried.envelope.parkedAtMs !== undefined,
@@ -451,13 +452,14 @@ export class RetryingConsumer<T = Buffer> {
         // Whoever refuses a message for good has answered.
         if (key !== undefined) this.#guard.record(key, failure.class === "permanent", nowMs);
         this.#stats.failed++;
-        return failed(envelope, failure, around);
+        return this.#orParked(failed(envelope, failure, around), failure, key, nowMs);
       }
       case "timed_out": {
         if (key !== undefined) this.#guard.record(key, false, nowMs);
         this.#stats.failed++;
         const text = `the handler took longer than ${this.#parts.settings.handlerTimeoutMs} ms`;
-        return failed(envelope, plainFailure("unknown", "handler_timeout", text), around);
+        const failure = plainFailure("unknown", "handler_timeout", text);
+        return this.#orParked(failed(envelope, failure, around), failure, key, nowMs);
       }
       case "unverified":
         this.#stats.failed++;
@@ -484,6 +486,15 @@ export class RetryingConsumer<T = Buffer> {
         }
       }
     }
+  }
+
+  /**
+   * What failed because its dependency is down waits for that, not for a time: it would find it closed again and
+   * again, and its age would run on meanwhile. Whoever was told when to come back is believed.
+   */
+  #orParked(disposition: Disposition, failure: ThrownFailure, key: string | undefined, nowMs: EpochMs): Disposition {
+    if (disposition.kind !== "wait" || key === undefined || failure.retryAfterMs !== undefined) return disposition;
+    return this.#guard.stateOf(key, nowMs) === "open" ? parked(disposition.envelope, key, nowMs) : disposition;
   }
 
   #around({ message, envelope }: Work<T>): Surroundings {
@@ -559,8 +570,8 @@ export class RetryingConsumer<T = Buffer> {
     this.#next(work);
     const outcome = await this.#inHand.ack(work);
     this.#inHand.release(work);
-    if (outcome === "done") this.#remembered.acknowledged(id);
-    else this.#stats.notAcknowledged++;
+    if (outcome === "done" && !work.doubtful) this.#remembered.acknowledged(id);
+    if (outcome !== "done") this.#stats.notAcknowledged++;
   }
 
   /** Leaves it to the broker for a while. What was decided stays remembered here. */

@@ -200,7 +200,9 @@ export class DependencyBoard {
     if (watched.shared === undefined) watched.joinWindow();
     const part = watched.part(node);
     watched.calls = { succeeded: 0, failed: 0 };
-    let before = watched.shared ?? newShared(key, watched.own, part);
+    // Closed since now: what is parked for one that was well all along comes out by a ramp too.
+    const own = watched.own.phase === "closed" ? closedBreaker(nowMs) : watched.own;
+    let before = watched.shared ?? newShared(key, own, part);
     let { revision } = watched;
     for (let attempt = 0; attempt < triesMax; attempt++) {
       const next = contribute(before, part, members(), nowMs);
@@ -217,7 +219,7 @@ export class DependencyBoard {
         }
         return;
       }
-      before = (result.current && sharedIn(result.current)) ?? newShared(key, watched.own, part);
+      before = (result.current && sharedIn(result.current)) ?? newShared(key, own, part);
       revision = result.current?.revision ?? 0;
       watched.shared = before;
       watched.revision = revision;

@@ -9,11 +9,6 @@ export interface Dependencies {
   force(key: string, request: unknown): Promise<DependencyDetails>;
 }
 
-/** Which policies hold for a consumer: its part of the sync's reply. */
-export interface ConsumerPolicies {
-  forConsumer(request: ConsumerSyncRequest): Promise<Pick<ConsumerSyncReply, "policies" | "versions">>;
-}
-
 /** Hears what became of messages that were brought back from the dead. */
 export interface RedriveNews {
   outcomes(outcomes: NonNullable<ConsumerSyncRequest["redriven"]>): Promise<void>;

@@ -1,12 +1,13 @@
 import { EscapementError } from "../message/errors.ts";
 import { type EpochMs, epochMs, formatInstant } from "../message/time.ts";
+import type { Policies } from "../policies/policies.port.ts";
 import { allowedPerSec } from "../retry/breaker.ts";
 import type { Clock } from "../runtime/clock.ts";
-import type { ConsumerSyncReply } from "../wire/consumer-sync.ts";
+import type { ConsumerSyncReply, ConsumerSyncRequest } from "../wire/consumer-sync.ts";
 import type { DependencyDetails, DependencyPage } from "../wire/dependencies.ts";
 import { readForce, readSync } from "./admit-sync.ts";
 import type { DependencyBoard } from "./board.ts";
-import type { ConsumerPolicies, Dependencies, RedriveNews } from "./dependencies.port.ts";
+import type { Dependencies, RedriveNews } from "./dependencies.port.ts";
 import type { ParkedCount } from "./parked-count.ts";
 import { isDependencyKey } from "./parking.port.ts";
 import { phaseOf, sumOf, workersOf } from "./shared-breaker.ts";
@@ -17,7 +18,7 @@ export type DeskOptions = {
   readonly board: DependencyBoard;
   readonly parked: ParkedCount;
   readonly clock: Clock;
-  readonly policies?: ConsumerPolicies;
+  readonly policies: Policies;
   readonly redriveNews?: RedriveNews;
 };
 
@@ -29,11 +30,21 @@ export class DependencyDesk implements Dependencies {
   }
 
   async sync(input: unknown): Promise<ConsumerSyncReply> {
-    const { board, policies, redriveNews } = this.#options;
+    const { board, redriveNews } = this.#options;
     const request = readSync(input);
     const dependencies = board.sync(`${request.group}/${request.worker}`, request.dependencies);
     if (request.redriven !== undefined && request.redriven.length > 0) await redriveNews?.outcomes(request.redriven);
-    return { ...(await policies?.forConsumer(request)), dependencies };
+    return { ...(await this.#policiesFor(request)), dependencies };
+  }
+
+  async #policiesFor(request: ConsumerSyncRequest): Promise<Omit<ConsumerSyncReply, "dependencies">> {
+    const { policies } = this.#options;
+    const { group, topics, policy, policiesTag, versionsWanted } = request;
+    const bound = policy === undefined ? policies.boundTo(group, topics) : await policies.named(policy);
+    return {
+      ...(bound.tag === policiesTag ? undefined : { policies: bound }),
+      ...(versionsWanted === undefined ? undefined : { versions: await policies.asDecided(versionsWanted) }),
+    };
   }
 
   async list(cursor: string | undefined, limit: number): Promise<DependencyPage> {

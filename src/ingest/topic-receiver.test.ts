@@ -51,7 +51,7 @@ const start = (batches: IncomingMessage[][]) => {
       return { outcome: "scheduled", state: "scheduled", deliverAtMs: message.deliverAtMs, attempt: 0 };
     },
     parking: { placeFor: async (_key, nowMs) => placeInBay(7, nowMs) },
-    clock: { nowMs: () => epochMs(1_000), monotonicMs: () => world.monotonicMs },
+    clock: { nowMs: () => epochMs(1_800_000_000_000), monotonicMs: () => world.monotonicMs },
     random: { float: () => 0.5, bytes: (target) => target.fill(7) },
     log: silentLog,
     tenant: "default",

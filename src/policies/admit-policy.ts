@@ -72,6 +72,20 @@ export const admitPolicy = (request: unknown): AdmittedPolicy => {
   };
 };
 
+/** Who deletes it, and why. */
+export const admitWho = ({ by, why }: { by?: string; why?: string }): { by?: string; why?: string } => {
+  const reader = new JsonReader();
+  const checked = {
+    by: reader.sentence(by, "by", byLengthMax),
+    why: reader.sentence(why, "why", whyLengthMax),
+  };
+  reader.finish();
+  return {
+    ...(checked.by === undefined ? undefined : { by: checked.by }),
+    ...(checked.why === undefined ? undefined : { why: checked.why }),
+  };
+};
+
 export const admitBinding = (request: unknown): RetryBinding => {
   const reader = new JsonReader();
   const fields = reader.object(request, "request", ["topic", "group", "tag", "policy"]);

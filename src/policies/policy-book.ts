@@ -19,7 +19,15 @@ import type {
   RetryBindingsReply,
   RetryPolicyInput,
 } from "../wire/http.ts";
-import { admitBinding, admitPlace, admitPolicy, checkName, checkOwnName, readReference } from "./admit-policy.ts";
+import {
+  admitBinding,
+  admitPlace,
+  admitPolicy,
+  admitWho,
+  checkName,
+  checkOwnName,
+  readReference,
+} from "./admit-policy.ts";
 import {
   type Book,
   type BookEntry,
@@ -196,8 +204,10 @@ export class PolicyBook implements Policies, SendPolicies {
     });
   }
 
-  async remove(name: string, { ifVersion, withBindings = false, by, why }: RemovePolicy): Promise<DeletePolicyReply> {
+  async remove(name: string, options: RemovePolicy): Promise<DeletePolicyReply> {
     checkOwnName(name);
+    const { ifVersion, withBindings = false } = options;
+    const who = admitWho(options);
     return this.#change(async ({ book }) => {
       const entry = book.policies[name];
       if (entry === undefined) throw unknown(name);
@@ -213,7 +223,6 @@ export class PolicyBook implements Policies, SendPolicies {
         );
       }
       const at = formatInstant(this.#clock.nowMs());
-      const who = { ...(by === undefined ? undefined : { by }), ...(why === undefined ? undefined : { why }) };
       const version = await this.#writeVersion(name, { policy: null, at, ...who, previous: entry.version });
       const bindings = book.bindings.filter(({ policy }) => policy !== name);
       return {

@@ -162,8 +162,10 @@ const stepRamping = (state: BreakerState, calls: Calls, settings: BreakerSetting
   const easySinceMs = heldBack ? nowMs : state.easySinceMs;
   const next = { ...state, second: { startMs: nowMs, ...none }, easySinceMs };
   if (nowMs - easySinceMs >= settings.windowMs) return { ...next, phase: "closed", sinceMs: nowMs, slots: [] };
-  const fallen = (): BreakerState =>
-    opened({ ...state, falls: Math.min(fallsMax, state.falls + 1) }, nowMs, waitOf(state, settings));
+  const fallen = (): BreakerState => {
+    const before = { ...state, falls: Math.min(fallsMax, state.falls + 1) };
+    return opened(before, nowMs, waitOf(before, settings));
+  };
   if (second.succeeded === 0 && second.failed >= settings.minCalls) return fallen();
   if (nowMs < state.settlesAtMs || made < secondCallsMin) {
     return heldBack && nowMs >= state.settlesAtMs ? { ...next, ratePerSec: higher(state, settings, lastedMs) } : next;

@@ -259,7 +259,11 @@ class Dependency {
     if (view?.forced === true) return view.state;
     if (this.#terms === null) return "closed";
     if (view !== undefined && view.state !== "closed") return view.state;
-    if (this.#own.phase !== "closed" && nextChangeMs(this.#own) <= nowMs) this.#step(nowMs);
+    if (this.#own.phase !== "closed") {
+      // Not only when calls are recorded: after the last probe there are none.
+      if (nextChangeMs(this.#own) <= nowMs) this.#step(nowMs);
+      else this.#stepIfTime(nowMs);
+    }
     return this.#own.phase;
   }
 
@@ -272,6 +276,8 @@ class Dependency {
       // It was shut for everybody and is open for everybody: what we held of it ourselves is older than that.
       if ((before !== undefined && before.state !== "closed") || view.forced === true) {
         this.#own = closedBreaker(nowMs);
+        this.#succeeded = 0;
+        this.#failed = 0;
         this.#setRate(undefined, nowMs);
       }
       return;

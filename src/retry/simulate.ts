@@ -12,8 +12,19 @@ import { presets } from "./presets.ts";
  */
 export const simulateRetries = (request: unknown): Explanation => {
   const reader = new JsonReader();
-  const fields = reader.object(request, "request", ["policy", "preset", "error", "attempts", "firstFailedAt"]);
-  const policy = policyFrom(reader, fields.policy, fields.preset);
+  const fields = reader.object(request, "request", ["policy", "preset", ...questionNames]);
+  return answer(reader, policyFrom(reader, fields.policy, fields.preset), fields);
+};
+
+/** The same about a policy that is there already. */
+export const simulatePolicy = (policy: RetryPolicy, request: unknown): Explanation => {
+  const reader = new JsonReader();
+  return answer(reader, policy, reader.object(request, "request", questionNames));
+};
+
+const questionNames = ["error", "attempts", "firstFailedAt"];
+
+const answer = (reader: JsonReader, policy: RetryPolicy, fields: Readonly<Record<string, unknown>>): Explanation => {
   const failure = failureFrom(reader, fields.error ?? {}, "error");
   const attempts = reader.whole(fields.attempts, "attempts", 1, policyLimits.attemptsMax, attemptsShownDefault);
   const firstFailedAtMs = reader.instant(fields.firstFailedAt, "firstFailedAt");

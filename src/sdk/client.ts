@@ -1,3 +1,4 @@
+import type { DependencyDetails, DependencyPage, ForceDependencyRequest } from "../wire/dependencies.ts";
 import type { HealthReply, MessageReply, MessageState, StatsReply } from "../wire/http.ts";
 import { DeadClient } from "./dead.ts";
 import { EscapementApiError, EscapementInputError, EscapementWaitError } from "./errors.ts";
@@ -13,6 +14,7 @@ import {
   toScheduleRequest,
   toStoredMessage,
 } from "./message-input.ts";
+import { PolicyCalls } from "./policies.ts";
 import { defaultRetryPolicy, type RetryPolicy } from "./retry.ts";
 import { type BatchOptions, type BatchResult, runBatch } from "./schedule-batch.ts";
 import { type FetchLike, Transport } from "./transport.ts";
@@ -23,6 +25,7 @@ import { type FetchLike, Transport } from "./transport.ts";
  */
 
 export type * from "../wire/dead.ts";
+export type { DependencyDetails, DependencyPage, ForceDependencyRequest } from "../wire/dependencies.ts";
 export type {
   HealthReply,
   MessageDetails,
@@ -245,6 +248,39 @@ export class EscapementClient {
       effect: "none",
       attempts: 1,
     });
+  }
+
+  /**
+   * How the dependencies of the consumers are doing, a page at a time: what is not well, is forced or has messages
+   * parked, and what else consumers report to the process that answers.
+   */
+  async dependencies(options: CallOptions & { cursor?: string; limit?: number } = {}): Promise<DependencyPage> {
+    const query = new URLSearchParams();
+    if (options.cursor !== undefined) query.set("cursor", options.cursor);
+    if (options.limit !== undefined) query.set("limit", String(options.limit));
+    const path = query.size === 0 ? "/v1/dependencies" : `/v1/dependencies?${query}`;
+    return this.#call({ method: "GET", path, repeatable: true, ...pick(options) });
+  }
+
+  /** One dependency. Code: `not_found` where no consumer reports it and nothing is parked for it. */
+  async dependency(key: string, options: CallOptions = {}): Promise<DependencyDetails> {
+    const path = `/v1/dependencies/${encodeURIComponent(key)}`;
+    return this.#call({ method: "GET", path, repeatable: true, ...pick(options) });
+  }
+
+  /** Holds a dependency open or closed for a while, or with `auto` leaves it to its breaker again. */
+  async forceDependency(
+    key: string,
+    request: ForceDependencyRequest,
+    options: CallOptions = {},
+  ): Promise<DependencyDetails> {
+    const path = `/v1/dependencies/${encodeURIComponent(key)}/force`;
+    return this.#call({ method: "POST", path, body: JSON.stringify(request), repeatable: true, ...pick(options) });
+  }
+
+  /** Stored retry policies and their bindings. */
+  get policies(): PolicyCalls {
+    return new PolicyCalls(this.#transport);
   }
 
   /** The server's address, as it is used. */

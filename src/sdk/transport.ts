@@ -34,7 +34,7 @@ export type FetchLike = (
 }>;
 
 export type Call = {
-  readonly method: "GET" | "POST" | "PATCH" | "DELETE";
+  readonly method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
   readonly path: string;
   /** JSON text. */
   readonly body?: string;

@@ -6,6 +6,7 @@ import type { ClassifyFailure, SqlExecutor } from "./database.port.ts";
 import type { FastPath } from "./fast-path.ts";
 import type { OutboxMessage, OutboxWriter } from "./outbox.port.ts";
 import { outgoing, outgoingCancel, type TxMessage, type TxMessageRef } from "./outgoing.ts";
+import { markCommitted, proveOpen, proveUnbroken } from "./proof-of-transaction.ts";
 import { TxError } from "./tx-error.ts";
 import type { SentInTx, TxMode, TxSession } from "./tx-mode.port.ts";
 
@@ -85,14 +86,7 @@ class OutboxSession implements TxSession {
     const isSlow = clock.monotonicMs() - this.#firstWriteMs! > graceMs * graceShare;
     if (hasRelative || isSlow) await writer.touch(sql, this.#txId, this.#graceMs());
     await this.#mark(sql);
-    try {
-      await writer.releaseSavepoint(sql);
-    } catch (error) {
-      if (classify(error) !== "savepoint-gone") throw error;
-      const advice =
-        "A statement inside the callback ended the transaction (DDL such as CREATE TABLE commits it, and so do COMMIT and ROLLBACK); keep such statements out of it.";
-      throw new TxError("transaction_ended_inside", advice, { txId: this.#txId, cause: error });
-    }
+    await proveUnbroken({ writer, classify }, sql, this.#txId);
   }
 
   committed(): void {
@@ -117,32 +111,13 @@ class OutboxSession implements TxSession {
 
   /** Nobody will tell us of the commit, so the mark is written with the first message. */
   async #join(sql: SqlExecutor): Promise<void> {
-    const { writer, classify } = this.#options;
-    await writer.setSavepoint(sql);
-    try {
-      await writer.releaseSavepoint(sql);
-    } catch (error) {
-      if (classify(error) !== "savepoint-gone") throw error;
-      throw new TxError(
-        "not_a_transaction",
-        "The transaction is over, or this is a connection without one; call send between BEGIN and COMMIT with the transaction's own object.",
-        { cause: error },
-      );
-    }
+    await proveOpen(this.#options, sql);
     if (!this.#marked) await this.#mark(sql);
     this.#marked = true;
   }
 
   async #mark(sql: SqlExecutor): Promise<void> {
-    const { writer, marks, classify } = this.#options;
-    if (!marks) return;
-    try {
-      await writer.mark(sql, this.#txId);
-    } catch (error) {
-      if (classify(error) !== "duplicate") throw error;
-      const text = "The transaction was too slow for whoever asked; run it again, under another name it can commit.";
-      throw new TxError("fenced", text, { txId: this.#txId, cause: error });
-    }
+    if (this.#options.marks) await markCommitted(this.#options, sql, this.#txId);
   }
 
   #graceMs(): number {

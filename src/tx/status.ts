@@ -11,7 +11,8 @@ import type { Outbox } from "./outbox.port.ts";
  * back" where the commit would have to write its mark.
  */
 export type TxStatus = {
-  readonly state: "committed-unsent" | "sent" | "rolled-back" | "unknown";
+  /** `visible`: all half messages of the transaction have been received from their topics. */
+  readonly state: "committed-unsent" | "sent" | "visible" | "rolled-back" | "unknown";
   readonly evidence: readonly TxEvidence[];
 };
 
@@ -20,6 +21,13 @@ export type TxEvidence =
   | { readonly kind: "fence"; readonly at: string }
   | { readonly kind: "waiting"; readonly id: string; readonly attempts: number; readonly lastError?: string }
   | { readonly kind: "dead"; readonly id: string; readonly reason: string }
+  | {
+      readonly kind: "half";
+      readonly id: string;
+      readonly state: "committed" | "rolled-back";
+      readonly seen: boolean;
+      readonly resends: number;
+    }
   | { readonly kind: "rollback-seen" }
   | { readonly kind: "open"; readonly detail: string }
   | { readonly kind: "no-trace"; readonly detail: string };

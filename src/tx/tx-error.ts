@@ -16,6 +16,13 @@ export const txErrorTable = {
   outbox_too_old: "The outbox tables are older than this library needs.",
   outbox_too_new: "The outbox tables are newer than this library understands.",
   send_failed: "The broker did not take the message that was sent outside of a transaction.",
+  half_with_group: "Half messages have no order; nothing was written for this message.",
+  half_with_delay: "Half messages have no delivery time; nothing was written for this message.",
+  half_body_not_kept:
+    "The body is larger than what is kept for sending it again; nothing was written for this message.",
+  half_refused: "The broker will never take this half message; the transaction was rolled back.",
+  half_fenced: "A check was told that this message is rolled back; its transaction must not commit.",
+  half_missing: "The producer was made without half mode.",
   closed: "The producer is closed.",
 } as const;
 

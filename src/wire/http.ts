@@ -346,6 +346,64 @@ export type RetryBinding = RetryBindingPlace & { policy: string };
 /** The most special first: the first that fits a message holds. */
 export type RetryBindingsReply = { bindings: RetryBinding[] };
 
+/** One failure of one message, as it was recorded. Times are epoch milliseconds. */
+export type RecordedFailureInput = {
+  /** What the failures of one message have in common. */
+  message: string;
+  atMs: number;
+  /** Default `transient`. */
+  class?: FailureClassInput;
+  code?: string;
+  status?: number;
+  /** How long the other side asked to be left alone. */
+  retryAfterMs?: number;
+  /** Which attempt it was; of a message's first failure, where counting begins. Default 1. */
+  attempt?: number;
+  /** When the message succeeded in the end. */
+  succeededAtMs?: number;
+};
+
+/** Body of `POST /v1/retry-policies/replay` (with `candidate`) and `…/{name}/replay`. */
+export type ReplayRetriesRequest = {
+  failures: RecordedFailureInput[];
+  candidate?: RetryPolicyInput;
+  /** Another policy by its name, or name@version, to compare with. */
+  against?: string;
+  /** Of chance: the same seed gives the same answer. Default 1. */
+  seed?: number;
+  /** Also what became of each message. Default false. */
+  messages?: boolean;
+};
+
+export type ReplayTotals = {
+  messages: number;
+  /** Attempts of all messages, the recorded first ones included. */
+  calls: number;
+  mostCallsPerSec: number;
+  succeeded: number;
+  dead: number;
+  deadByCode: Record<string, number>;
+  parked: number;
+  toVerify: number;
+  /** From the first failure to the success. */
+  delayMs: { p50: number; p99: number; max: number };
+};
+
+export type ReplayRetriesReply = {
+  /** As it really was. */
+  recorded: ReplayTotals;
+  /** `policy` is name@version, or `candidate`. */
+  results: (ReplayTotals & { policy: string; perMessage?: ReplayedMessageReply[] })[];
+};
+
+export type ReplayedMessageReply = {
+  message: string;
+  outcome: "succeeded" | "dead" | "park" | "verify";
+  code?: string;
+  calls: number;
+  afterMs: number;
+};
+
 export type HealthReply = {
   status: "ok" | "degraded" | "stopping";
   /** Why not ok, as sentences. */

@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { createPool, type Pool, type PoolConnection, type RowDataPacket } from "mysql2/promise";
-import { barrierSchema, createMysqlBarrier, type TxExecutor } from "../../src/adapters/mysql/mysql-barrier.ts";
+import { barrierSchema, createMysqlBarrier } from "../../src/adapters/mysql/mysql-barrier.ts";
 import { createRemotingAdmin } from "../../src/adapters/rocketmq/remoting-admin.ts";
 import { createRocketmqSource } from "../../src/adapters/rocketmq/rocketmq-source.ts";
 import { parts, pauseMs, uniqueName } from "../../src/adapters/rocketmq/testing.ts";
@@ -8,6 +8,7 @@ import { systemRandom } from "../../src/adapters/system/system-random.ts";
 import { type HalfMode, type HalfModeOptions, startHalfMode } from "../../src/half-mode.ts";
 import { timeOrderedId } from "../../src/message/id.ts";
 import type { Log } from "../../src/runtime/log.ts";
+import type { SqlExecutor } from "../../src/tx/database.port.ts";
 import type { BarrierStore } from "../../src/tx/half/barrier.port.ts";
 import type { Outgoing } from "../../src/tx/half/half-message.ts";
 import type { HalfTiming } from "../../src/tx/half/half-timing.ts";
@@ -23,11 +24,11 @@ export const quickTiming: HalfTiming = {
   keepSettledMs: 86_400_000,
 };
 
-export type OpenTx = TxExecutor & { readonly connection: PoolConnection };
+export type OpenTx = SqlExecutor & { readonly connection: PoolConnection };
 
 export type HalfDatabase = {
   readonly pool: Pool;
-  readonly barrier: BarrierStore<TxExecutor>;
+  readonly barrier: BarrierStore<SqlExecutor>;
   begin(): Promise<OpenTx>;
   commit(tx: OpenTx): Promise<void>;
   rollback(tx: OpenTx): Promise<void>;

@@ -3,9 +3,10 @@ import { createPool, type Pool, type PoolConnection, type RowDataPacket } from "
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { services } from "../../../test/services.ts";
 import { timeOrderedId } from "../../message/id.ts";
+import type { SqlExecutor } from "../../tx/database.port.ts";
 import { describeBarrier } from "../../tx/half/barrier.contract.ts";
 import type { BarrierStore } from "../../tx/half/barrier.port.ts";
-import { barrierSchema, barrierTable, createMysqlBarrier, type TxExecutor } from "./mysql-barrier.ts";
+import { barrierSchema, barrierTable, createMysqlBarrier } from "./mysql-barrier.ts";
 
 // A database of its own, so that the purge of one test does not meet the rows of another.
 const database = `half_${randomBytes(4).toString("hex")}`;
@@ -27,7 +28,7 @@ afterAll(async () => {
   await pool.end();
 });
 
-type OpenTx = TxExecutor & { readonly connection: PoolConnection };
+type OpenTx = SqlExecutor & { readonly connection: PoolConnection };
 
 const begin = async (): Promise<OpenTx> => {
   const connection = await pool.getConnection();
@@ -138,7 +139,7 @@ describe("a check against a real database", () => {
 
   it("says that it is not known when the database cannot be reached", async () => {
     const nobody = createPool({ uri: "mysql://root@127.0.0.1:9/none", connectTimeout: 500 });
-    const barrier: BarrierStore<TxExecutor> = createMysqlBarrier({ pool: nobody });
+    const barrier: BarrierStore<SqlExecutor> = createMysqlBarrier({ pool: nobody });
     expect(await barrier.judge(anEntry(), 1_000)).toMatchObject({ state: "unknown", because: "unreachable" });
     await nobody.end();
   });

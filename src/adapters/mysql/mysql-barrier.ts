@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
-import type { Pool, PoolConnection, ResultSetHeader, RowDataPacket } from "mysql2/promise";
+import type { PoolConnection } from "mysql2/promise";
 import { idFromBytes, idToBytes, type MessageId } from "../../message/id.ts";
+import type { SqlExecutor, SqlRow, SqlValue } from "../../tx/database.port.ts";
 import type {
   BarrierKey,
   BarrierRow,
@@ -9,6 +10,8 @@ import type {
   OverdueWanted,
   Verdict,
 } from "../../tx/half/barrier.port.ts";
+import { ask, type Mysql2Pool, MysqlConnection } from "./mysql-connection.ts";
+import { classifyMysqlFailure, errnoOf } from "./mysql-failure.ts";
 
 /**
  * The barrier of half messages as one table in MySQL or MariaDB.
@@ -40,17 +43,9 @@ export const barrierSchema: readonly string[] = [
   ) ENGINE=InnoDB`,
 ];
 
-/** Runs statements on the connection of the caller's transaction. */
-export type TxExecutor = {
-  execute(
-    sql: string,
-    values: readonly (string | number | null | Buffer)[],
-  ): Promise<readonly Readonly<Record<string, unknown>>[]>;
-};
-
 export type MysqlBarrierOptions = {
-  /** To the primary. Checks, the watch and the backstop take connections from it, at most a dozen. */
-  readonly pool: Pool;
+  /** To the primary. Takes one connection for itself, and one for each check that is being answered. */
+  readonly pool: Mysql2Pool;
   /** Say so when these addresses lead to a replica that does not know it is one. */
   readonly isReplica?: boolean;
   /** A check waits this long for an open business transaction; whole seconds, as InnoDB counts. */
@@ -58,58 +53,45 @@ export type MysqlBarrierOptions = {
 };
 
 const state = { committed: 1, rolledBack: 2 } as const;
-const errors = { duplicate: 1062, lockWait: 1205, deadlock: 1213, readOnly: 1290, readOnlyTransaction: 1792 } as const;
+/** The server must not be written to, or this transaction. */
+const readOnlyErrors = new Set([1290, 1792, 1836]);
 /** By the clock of the database, and in UTC: in local time an hour comes twice each autumn. */
 const nowMs = "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000)";
 /** Its key is no UUID that we draw, and its state none that anybody looks for. */
 const identityKey = Buffer.alloc(16);
 
-/** Libraries wrap what the driver throws, some twice. */
-const errnoOf = (error: unknown, depth = 0): number => {
-  const { errno, cause } = (error ?? {}) as { errno?: unknown; cause?: unknown };
-  if (typeof errno === "number") return errno;
-  return cause === undefined || depth > 5 ? 0 : errnoOf(cause, depth + 1);
-};
+export type MysqlBarrier = BarrierStore<SqlExecutor> & { close(): Promise<void> };
 
-export const createMysqlBarrier = ({
-  pool,
-  isReplica = false,
-  lockWaitS = 1,
-}: MysqlBarrierOptions): BarrierStore<TxExecutor> => {
-  const change = async (sql: string, values: readonly unknown[], on: Pool | PoolConnection = pool): Promise<number> => {
-    const [result] = await on.query<ResultSetHeader>(sql, [...values]);
-    return result.affectedRows;
-  };
-  const read = async (
-    sql: string,
-    values: readonly unknown[],
-    on: Pool | PoolConnection = pool,
-  ): Promise<RowDataPacket[]> => {
-    const [rows] = await on.query<RowDataPacket[]>(sql, [...values]);
-    return rows;
-  };
+type Statement = (sql: string, values?: readonly SqlValue[]) => ReturnType<typeof ask>;
 
-  const takeTurn = async (id: MessageId, turnMs: number, on: Pool | PoolConnection = pool): Promise<boolean> =>
-    (await change(
+/** As many question marks as there are values. */
+const marks = (values: readonly unknown[]): string => values.map(() => "?").join(", ");
+
+export const createMysqlBarrier = ({ pool, isReplica = false, lockWaitS = 1 }: MysqlBarrierOptions): MysqlBarrier => {
+  const own = new MysqlConnection(pool);
+  const run: Statement = (sql, values) => own.run(sql, values);
+
+  const takeTurn = async (id: MessageId, turnMs: number, on: Statement = run): Promise<boolean> => {
+    const { affected } = await on(
       `UPDATE ${barrierTable} SET turn_ms = ${nowMs} + ? WHERE id = ? AND state = ${state.committed} AND turn_ms <= ${nowMs}`,
       [turnMs, idToBytes(id)],
-      on,
-    )) === 1;
+    );
+    return affected === 1;
+  };
 
   /** Runs `act` on a connection whose lock waits are short, and gives it back as it was. */
-  const withShortWaits = async <T>(act: (connection: PoolConnection) => Promise<T>): Promise<T> => {
-    const connection = await pool.getConnection();
+  const withShortWaits = async <T>(act: (on: Statement) => Promise<T>): Promise<T> => {
+    const connection: PoolConnection = await pool.getConnection();
+    const on: Statement = (sql, values = []) => ask(connection, sql, values);
     let before: number | undefined;
     try {
-      const [found] = await read("SELECT @@session.innodb_lock_wait_timeout AS waitS", [], connection);
-      before = Number(found!.waitS);
-      await connection.query("SET SESSION innodb_lock_wait_timeout = ?", [lockWaitS]);
-      return await act(connection);
+      const { rows } = await on("SELECT @@session.innodb_lock_wait_timeout AS waitS");
+      before = Number(rows[0]!.waitS);
+      await on("SET SESSION innodb_lock_wait_timeout = ?", [lockWaitS]);
+      return await act(on);
     } finally {
       const restored =
-        before === undefined
-          ? Promise.resolve()
-          : connection.query("SET SESSION innodb_lock_wait_timeout = ?", [before]);
+        before === undefined ? Promise.resolve() : on("SET SESSION innodb_lock_wait_timeout = ?", [before]);
       await restored.then(
         () => connection.release(),
         () => connection.destroy(),
@@ -118,35 +100,30 @@ export const createMysqlBarrier = ({
   };
 
   /** Undefined when this is the primary. A configured word counts, because a writable replica cannot be told from one. */
-  const whyReplica = async (connection: PoolConnection): Promise<string | undefined> => {
+  const whyReplica = async (on: Statement): Promise<string | undefined> => {
     if (isReplica) return "it is configured as a replica";
-    const [found] = await read(
-      "SELECT @@global.read_only AS readOnly, @@global.innodb_read_only AS fixed",
-      [],
-      connection,
-    );
+    const { rows } = await on("SELECT @@global.read_only AS readOnly, @@global.innodb_read_only AS fixed");
     // super_read_only, which MariaDB does not have, implies read_only.
-    if (Number(found!.readOnly) !== 0) return "it is read_only";
-    return Number(found!.fixed) === 0 ? undefined : "it is innodb_read_only";
+    if (Number(rows[0]!.readOnly) !== 0) return "it is read_only";
+    return Number(rows[0]!.fixed) === 0 ? undefined : "it is innodb_read_only";
   };
 
   /** True when "rolled back" is written now, false when there was a row. */
-  const fence = async ({ id, txId }: BarrierKey, connection: PoolConnection): Promise<boolean> => {
+  const fence = async ({ id, txId }: BarrierKey, on: Statement): Promise<boolean> => {
     try {
-      await change(
+      await on(
         `INSERT INTO ${barrierTable} (id, tx_id, state, created_ms) VALUES (?, ?, ${state.rolledBack}, ${nowMs})`,
         [idToBytes(id), txId],
-        connection,
       );
       return true;
     } catch (error) {
-      if (errnoOf(error) === errors.duplicate) return false;
+      if (classifyMysqlFailure(error) === "duplicate") return false;
       throw error;
     }
   };
 
-  const judgeOn = async (key: BarrierKey, turnMs: number, connection: PoolConnection): Promise<Verdict> => {
-    const replica = await whyReplica(connection);
+  const judgeOn = async (key: BarrierKey, turnMs: number, on: Statement): Promise<Verdict> => {
+    const replica = await whyReplica(on);
     if (replica !== undefined) {
       return {
         state: "unknown",
@@ -154,22 +131,23 @@ export const createMysqlBarrier = ({
         detail: `checks must ask the primary, and this server is none: ${replica}`,
       };
     }
-    if (await fence(key, connection)) return { state: "rolled-back" };
-    if (await takeTurn(key.id, turnMs, connection)) return { state: "committed", seen: false, turn: true };
-    const [row] = await read(`SELECT state, seen FROM ${barrierTable} WHERE id = ?`, [idToBytes(key.id)], connection);
+    if (await fence(key, on)) return { state: "rolled-back" };
+    if (await takeTurn(key.id, turnMs, on)) return { state: "committed", seen: false, turn: true };
+    const { rows } = await on(`SELECT state, seen FROM ${barrierTable} WHERE id = ?`, [idToBytes(key.id)]);
+    const row = rows[0];
     // Forgotten between the two statements: it was settled, and is old.
-    if (row === undefined || row.state === state.rolledBack) return { state: "rolled-back" };
-    return { state: "committed", seen: row.seen === 1, turn: false };
+    if (row === undefined || Number(row.state) === state.rolledBack) return { state: "rolled-back" };
+    return { state: "committed", seen: Number(row.seen) === 1, turn: false };
   };
 
   return {
     async databaseId() {
-      await change(
+      await run(
         `INSERT IGNORE INTO ${barrierTable} (id, tx_id, state, created_ms, turn_ms) VALUES (?, ?, 0, ${nowMs}, ${forever})`,
         [identityKey, randomUUID()],
       );
-      const [row] = await read(`SELECT tx_id AS drawn FROM ${barrierTable} WHERE id = ?`, [identityKey]);
-      return String(row!.drawn);
+      const { rows } = await run(`SELECT tx_id AS drawn FROM ${barrierTable} WHERE id = ?`, [identityKey]);
+      return String(rows[0]!.drawn);
     },
 
     async enlist(tx, { id, txId, topic, kept }, turnMs) {
@@ -180,7 +158,7 @@ export const createMysqlBarrier = ({
         );
         return "enlisted";
       } catch (error) {
-        if (errnoOf(error) === errors.duplicate) return "fenced";
+        if (classifyMysqlFailure(error) === "duplicate") return "fenced";
         throw error;
       }
     },
@@ -194,49 +172,45 @@ export const createMysqlBarrier = ({
 
     async judge(key, turnMs) {
       try {
-        return await withShortWaits((connection) => judgeOn(key, turnMs, connection));
+        return await withShortWaits((on) => judgeOn(key, turnMs, on));
       } catch (error) {
-        const number = errnoOf(error);
-        if (number === errors.lockWait || number === errors.deadlock) {
+        const failure = classifyMysqlFailure(error);
+        if (failure === "lock-wait-timeout" || failure === "deadlock") {
           return { state: "unknown", because: "open", detail: "its transaction is still open" };
         }
-        const isReadOnly = number === errors.readOnly || number === errors.readOnlyTransaction;
-        return { state: "unknown", because: isReadOnly ? "replica" : "unreachable", detail: (error as Error).message };
+        const because = readOnlyErrors.has(errnoOf(error) ?? 0) ? "replica" : "unreachable";
+        return { state: "unknown", because, detail: (error as Error).message };
       }
     },
 
     takeTurn,
 
     async isCommitted(id) {
-      const [row] = await read(`SELECT 1 FROM ${barrierTable} WHERE id = ? AND state = ${state.committed}`, [
-        idToBytes(id),
-      ]);
-      return row !== undefined;
+      const sql = `SELECT 1 FROM ${barrierTable} WHERE id = ? AND state = ${state.committed}`;
+      return (await run(sql, [idToBytes(id)])).rows.length > 0;
     },
 
-    see: (ids) =>
-      change(
-        `UPDATE ${barrierTable} SET seen = 1, turn_ms = NULL, kept = NULL WHERE id IN (?) AND state = ${state.committed} AND seen = 0`,
-        [ids.map(idToBytes)],
-      ),
+    async see(ids) {
+      const sql = `UPDATE ${barrierTable} SET seen = 1, turn_ms = NULL, kept = NULL WHERE id IN (${marks(ids)}) AND state = ${state.committed} AND seen = 0`;
+      return (await run(sql, ids.map(idToBytes))).affected;
+    },
 
     async claimOverdue({ overdueMs, turnMs, topics, limit }: OverdueWanted) {
       if (topics?.length === 0) return [];
       const connection = await pool.getConnection();
+      const on: Statement = (sql, values = []) => ask(connection, sql, values);
       try {
-        await connection.query("SET TRANSACTION ISOLATION LEVEL READ COMMITTED");
+        await on("SET TRANSACTION ISOLATION LEVEL READ COMMITTED");
         await connection.beginTransaction();
-        const rows = await read(
-          `SELECT id, tx_id, topic, kept, resends FROM ${barrierTable} WHERE turn_ms <= ${nowMs} - ? ${topics === undefined ? "" : "AND topic IN (?)"} AND state = ${state.committed} ORDER BY turn_ms LIMIT ? FOR UPDATE SKIP LOCKED`,
-          [overdueMs, ...(topics === undefined ? [] : [topics]), limit],
-          connection,
+        const { rows } = await on(
+          `SELECT id, tx_id, topic, kept, resends FROM ${barrierTable} WHERE turn_ms <= ${nowMs} - ? ${topics === undefined ? "" : `AND topic IN (${marks(topics)})`} AND state = ${state.committed} ORDER BY turn_ms LIMIT ? FOR UPDATE SKIP LOCKED`,
+          [overdueMs, ...(topics ?? []), limit],
         );
         if (rows.length > 0) {
           // Each time twice as long, so that a message that cannot be seen does not become a flood of copies.
-          await change(
-            `UPDATE ${barrierTable} SET turn_ms = ${nowMs} + ? * POW(2, LEAST(resends, ${doublingsMax})), resends = resends + 1 WHERE id IN (?)`,
-            [turnMs, rows.map(({ id }) => id)],
-            connection,
+          await on(
+            `UPDATE ${barrierTable} SET turn_ms = ${nowMs} + ? * POW(2, LEAST(resends, ${doublingsMax})), resends = resends + 1 WHERE id IN (${marks(rows)})`,
+            [turnMs, ...rows.map(({ id }) => id as Buffer)],
           );
         }
         await connection.commit();
@@ -249,18 +223,16 @@ export const createMysqlBarrier = ({
     },
 
     async ofTransaction(txId) {
-      const rows = await read(
-        `SELECT id, topic, state, seen, resends FROM ${barrierTable} WHERE tx_id = ? ORDER BY created_ms`,
-        [txId],
-      );
-      return rows.map(barrierRow);
+      const sql = `SELECT id, topic, state, seen, resends FROM ${barrierTable} WHERE tx_id = ? ORDER BY created_ms`;
+      return (await run(sql, [txId])).rows.map(barrierRow);
     },
 
-    purge: (olderThanMs, limit) =>
-      change(`DELETE FROM ${barrierTable} WHERE turn_ms IS NULL AND created_ms < ${nowMs} - ? LIMIT ?`, [
-        olderThanMs,
-        limit,
-      ]),
+    async purge(olderThanMs, limit) {
+      const sql = `DELETE FROM ${barrierTable} WHERE turn_ms IS NULL AND created_ms < ${nowMs} - ? LIMIT ?`;
+      return (await run(sql, [olderThanMs, limit])).affected;
+    },
+
+    close: () => own.close(),
   };
 };
 
@@ -268,18 +240,18 @@ const doublingsMax = 8;
 /** The year 5138: neither overdue nor settled. */
 const forever = 100_000_000_000_000;
 
-const overdueHalf = (row: RowDataPacket): OverdueHalf => ({
+const overdueHalf = (row: SqlRow): OverdueHalf => ({
   id: idFromBytes(row.id as Buffer),
   txId: row.tx_id as string,
   topic: row.topic as string,
   kept: row.kept as Buffer,
-  resends: row.resends as number,
+  resends: Number(row.resends),
 });
 
-const barrierRow = (row: RowDataPacket): BarrierRow => ({
+const barrierRow = (row: SqlRow): BarrierRow => ({
   id: idFromBytes(row.id as Buffer),
   topic: row.topic as string,
-  state: row.state === state.committed ? "committed" : "rolled-back",
-  seen: row.seen === 1,
-  resends: row.resends as number,
+  state: Number(row.state) === state.committed ? "committed" : "rolled-back",
+  seen: Number(row.seen) === 1,
+  resends: Number(row.resends),
 });

@@ -1,5 +1,6 @@
 import type { SqlExecutor } from "../../tx/database.port.ts";
 import { TxError } from "../../tx/tx-error.ts";
+import { barrierSchema } from "./mysql-barrier.ts";
 import { classifyMysqlFailure } from "./mysql-failure.ts";
 
 /**
@@ -90,6 +91,7 @@ export const migrations: readonly Migration[] = [
         PRIMARY KEY (consumer_group, message_id),
         KEY at (at)
       ) ${engine}`,
+      ...barrierSchema,
     ],
   },
 ];

@@ -2,7 +2,6 @@ import { requestCode } from "../../protocol/remoting-frame.ts";
 import { readStoredMessages, type StoredRemotingMessage } from "../../protocol/stored-message.ts";
 import type { Timers } from "../../runtime/timers.ts";
 import type { DiscardedHalf, TransactionAdmin } from "../../tx/doctor/transaction-admin.port.ts";
-import { identityOf } from "../../tx/half/half-message.ts";
 import { askBroker, createRemotingAdmin, RemotingError, readJson } from "./remoting-admin.ts";
 import { transactionalMark } from "./transactional-producer.ts";
 
@@ -124,7 +123,7 @@ const discardedHalf = ({
   properties,
 }: StoredRemotingMessage): DiscardedHalf => {
   const id = properties.get("ESC_ID");
-  const txId = identityOf(properties)?.txId;
+  const [, txId] = (properties.get("ESC_TX") ?? "").split("."); // database, transaction, half
   return {
     offset: queueOffset,
     offsetId,

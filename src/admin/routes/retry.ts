@@ -6,7 +6,7 @@ import { reply as replied } from "../named-schema.ts";
 import { SimulateRetriesReplySchema, SimulateRetriesRequestSchema } from "../retry-schemas.ts";
 
 /** A policy of a hundred rules with long codes stays far below this. */
-const policyBytesMax = 128 * 1024;
+export const policyBytesMax = 128 * 1024;
 
 /** What a retry policy would do. Nothing is stored, and neither the store nor the broker is asked. */
 export const retryRoutes = (app: FastifyInstance, { admitRequest }: HttpContext): void => {

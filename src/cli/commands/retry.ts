@@ -1,19 +1,21 @@
-import { readFile } from "node:fs/promises";
 import { type Command, Option } from "commander";
-import { isEscapementError } from "../../message/errors.ts";
 import { policyLimits } from "../../retry/policy.ts";
 import { presets } from "../../retry/presets.ts";
 import { simulateRetries } from "../../retry/simulate.ts";
-import { UsageError } from "../exit-codes.ts";
+import { asUsage, UsageError } from "../exit-codes.ts";
 import { wholeNumber } from "../flag-values.ts";
+import { jsonIn } from "../json-file.ts";
 import type { Output } from "../output.ts";
 import { viewExplanation } from "../retry-view.ts";
-import type { GlobalFlags } from "../session.ts";
+import { type GlobalFlags, withSession } from "../session.ts";
 import { table } from "../wording.ts";
+import { addBindings, addPolicies } from "./retry-policies.ts";
+import { addReplay } from "./retry-replay.ts";
 
 type ExplainFlags = {
   readonly policy?: string;
   readonly preset?: string;
+  readonly name?: string;
   readonly attempts: number;
   readonly error?: string;
   readonly retryAfter?: string;
@@ -22,12 +24,14 @@ type ExplainFlags = {
 /** Rows that fit a screen. */
 const attemptsShownDefault = 20;
 
-/** About retry policies. No server is asked: the same function that decides in production is in here. */
+/** About retry policies. What they would do is found out here, by the function that decides in production. */
 export const addRetry = (program: Command, output: Output): void => {
   const retry = program
     .command("retry")
-    .summary("show what a retry policy would do")
-    .description("Shows what a retry policy would do, before it does it. No server is asked.");
+    .summary("show, store and bind retry policies, and what they would do")
+    .description(
+      "Retry policies: what one would do before it does it, those that are stored on the server, and whose messages they decide about.",
+    );
   retry
     .command("explain")
     .summary("print a policy's schedule and what ends it")
@@ -40,6 +44,7 @@ export const addRetry = (program: Command, output: Output): void => {
         .choices(presets.map(({ name }) => name))
         .conflicts("policy"),
     )
+    .addOption(new Option("--name <name>", "a stored policy, name or name@version").conflicts(["policy", "preset"]))
     .option(
       "--attempts <n>",
       "how many attempts to list",
@@ -56,14 +61,19 @@ Classes of errors: transient, throttled, permanent, unknown (it may have taken e
 Examples:
   escapement retry explain
   escapement retry explain --preset rocketmq-ladder --attempts 5
+  escapement retry explain --name orders
   escapement retry explain --policy policy.json --error throttled:http_429 --retry-after 30s`,
     )
     .action(async (flags: ExplainFlags, command: Command) => {
       const { json } = command.optsWithGlobals<GlobalFlags>();
+      const which =
+        flags.policy === undefined
+          ? flags.name === undefined
+            ? { preset: flags.preset ?? "default" }
+            : { policy: await storedPolicy(flags.name, command, output) }
+          : { policy: await jsonIn(flags.policy, "the policy") };
       const explanation = simulated({
-        ...(flags.policy === undefined
-          ? { preset: flags.preset ?? "default" }
-          : { policy: await policyIn(flags.policy) }),
+        ...which,
         error: {
           ...errorFrom(flags.error),
           ...(flags.retryAfter === undefined ? {} : { retryAfter: flags.retryAfter }),
@@ -74,6 +84,9 @@ Examples:
       if (json) output.printJson(explanation);
       else output.print(viewExplanation(explanation, output.style).join("\n"));
     });
+  addPolicies(retry, output);
+  addBindings(retry, output);
+  addReplay(retry, output);
   retry
     .command("presets")
     .summary("list the policies with a name")
@@ -92,32 +105,19 @@ Examples:
     });
 };
 
-const simulated = (request: object) => {
-  try {
-    return simulateRetries(request);
-  } catch (error) {
-    // What is wrong stands in the file or the flags, so it is a usage error and no answer of a server.
-    if (isEscapementError(error)) throw new UsageError(error.message);
-    throw error;
-  }
+const simulated = (request: object) => asUsage(() => simulateRetries(request));
+
+const storedPolicy = async (name: string, command: Command, output: Output): Promise<unknown> => {
+  let policy: unknown;
+  await withSession(command, output, async ({ client }) => {
+    policy = (await client.policies.get(name)).policy;
+  });
+  if (policy === null) throw new UsageError(`${name} is the version that deleted it.`);
+  return policy;
 };
 
 const errorFrom = (text = ""): { class?: string; code?: string } => {
   const colon = text.indexOf(":");
   if (colon < 0) return text === "" ? {} : { class: text };
   return { class: text.slice(0, colon), code: text.slice(colon + 1) };
-};
-
-const policyIn = async (path: string): Promise<unknown> => {
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    throw new UsageError(`Cannot read the policy from ${path}: ${(error as Error).message}`);
-  }
-  try {
-    return JSON.parse(text);
-  } catch {
-    throw new UsageError(`${path} is not JSON.`);
-  }
 };

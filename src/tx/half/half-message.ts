@@ -1,8 +1,8 @@
 import type { MessageId } from "../../message/id.ts";
 import { property } from "../../message/message.ts";
+import { TxError } from "../tx-error.ts";
 import type { BarrierKey } from "./barrier.port.ts";
 import type { HalfMessage } from "./half-broker.port.ts";
-import { HalfError } from "./half-error.ts";
 
 /**
  * From a message as a transaction sends it, in whichever mode, to the half that goes out for it. Pure. What is wrong with
@@ -40,10 +40,12 @@ const toIngest = {
   expireAfter: "ESC_EXPIRE_AFTER",
 } as const;
 
-export const halfOf = (message: Outgoing, identity: HalfIdentity, ingestTopic: string | undefined): HalfMessage => {
+export type HalfTopics = { readonly topics: ReadonlySet<string>; readonly ingestTopic: string | undefined };
+
+export const halfOf = (message: Outgoing, identity: HalfIdentity, { topics, ingestTopic }: HalfTopics): HalfMessage => {
   const { topic, body, due, head } = message;
   if (head.messageGroup !== undefined) {
-    throw new HalfError(
+    throw new TxError(
       "half_with_group",
       "half messages have no order; send this topic in outbox mode, or without a message group",
     );
@@ -55,10 +57,10 @@ export const halfOf = (message: Outgoing, identity: HalfIdentity, ingestTopic: s
     properties.set(property.id, message.id);
     return { topic, ...rest };
   }
-  if (ingestTopic === undefined) {
-    throw new HalfError(
+  if (ingestTopic === undefined || topics.has(topic)) {
+    throw new TxError(
       "half_with_delay",
-      "RocketMQ loses transactional messages that have a delivery time; name the delay server's transactional ingest topic, or send this topic in outbox mode",
+      "RocketMQ loses half messages that have a delivery time, and a delay server cannot send to a transactional topic; send it to an ordinary one, named in half.delayedTopics with half.ingestTopic, or by the outbox",
     );
   }
   properties.set(toIngest.topic, topic);

@@ -4,10 +4,10 @@ import { reach } from "../../runtime/failpoint.ts";
 import type { Log } from "../../runtime/log.ts";
 import type { Random } from "../../runtime/random.ts";
 import { sleep, type Timers } from "../../runtime/timers.ts";
+import { TxError } from "../tx-error.ts";
 import type { BarrierStore } from "./barrier.port.ts";
 import { answerOf } from "./check-answer.ts";
 import type { AnswerCheck, HalfBroker, HalfMessage, OpenHalf } from "./half-broker.port.ts";
-import { HalfError } from "./half-error.ts";
 import { halfOf, identityOf, type Outgoing } from "./half-message.ts";
 import type { HalfTiming } from "./half-timing.ts";
 import { packHalf } from "./kept-half.ts";
@@ -25,6 +25,7 @@ export type HalfTransactionsOptions<Tx> = {
   readonly barrier: BarrierStore<Tx>;
   readonly timing: HalfTiming;
   readonly databaseId: string;
+  readonly topics: ReadonlySet<string>;
   /** Where delayed messages go; they are refused without. */
   readonly ingestTopic: string | undefined;
   /** Bodies up to this are kept in the barrier row until they are seen; larger ones need `rebuilds`. */
@@ -74,10 +75,21 @@ export class HalfTransactions<Tx> {
   begin(txId: string): HalfScope<Tx> {
     const entries: Enlisted[] = [];
     let isOver = false;
+    const end: HalfScope<Tx>["ended"] = async (how) => {
+      isOver = true;
+      try {
+        if (how !== "unknown") await Promise.all(entries.map((entry) => this.#end(entry, how)));
+      } finally {
+        for (const { id } of entries) this.#open.delete(id);
+      }
+    };
     return {
       txId,
       add: async (tx, message) => {
-        if (isOver) throw new HalfError("half_finished", "this transaction has ended; send inside its callback");
+        if (isOver)
+          throw new TxError("not_a_transaction", "The transaction is over; send inside its callback and await it.", {
+            txId,
+          });
         entries.push(await this.#enlist(tx, txId, message));
       },
       beforeCommit: async (tx) => {
@@ -87,19 +99,17 @@ export class HalfTransactions<Tx> {
         const surviving = await this.#options.barrier.surviving(tx, txId);
         const left = entries.filter(({ id }) => surviving.has(id));
         for (const { id } of left) this.#open.add(id);
-        for (let from = 0; from < left.length; from += sendsAtOnceMax) {
-          await Promise.all(left.slice(from, from + sendsAtOnceMax).map((entry) => this.#send(entry)));
+        try {
+          for (let from = 0; from < left.length; from += sendsAtOnceMax) {
+            await allOf(left.slice(from, from + sendsAtOnceMax).map((entry) => this.#send(entry)));
+          }
+        } catch (error) {
+          await end("rolled-back");
+          throw error;
         }
         reach("halves-sent");
       },
-      ended: async (how) => {
-        isOver = true;
-        try {
-          if (how !== "unknown") await Promise.all(entries.map((entry) => this.#end(entry, how)));
-        } finally {
-          for (const { id } of entries) this.#open.delete(id);
-        }
-      },
+      ended: end,
     };
   }
 
@@ -144,12 +154,13 @@ export class HalfTransactions<Tx> {
   }
 
   async #enlist(tx: Tx, txId: string, asked: Outgoing): Promise<Enlisted> {
-    const { barrier, databaseId, ingestTopic, keepBodyBytesMax, rebuilds, timing, clock, random } = this.#options;
+    const { barrier, databaseId, topics, ingestTopic, keepBodyBytesMax, rebuilds, timing, clock, random } =
+      this.#options;
     const id = timeOrderedId(clock.nowMs(), random.bytes(new Uint8Array(10)), 0);
-    const message = halfOf(asked, { id, txId, databaseId }, ingestTopic);
+    const message = halfOf(asked, { id, txId, databaseId }, { topics, ingestTopic });
     const keepBody = message.body.length <= keepBodyBytesMax;
     if (!keepBody && !rebuilds) {
-      throw new HalfError(
+      throw new TxError(
         "half_body_not_kept",
         `the body takes ${message.body.length} bytes and ${keepBodyBytesMax} are kept for the backstop; give rebuild(), or keep larger ones`,
       );
@@ -158,7 +169,7 @@ export class HalfTransactions<Tx> {
     const kept = packHalf(message, keepBody);
     const outcome = await barrier.enlist(tx, { id, txId, topic: message.topic, kept }, timing.turnMs);
     if (outcome === "fenced") {
-      throw new HalfError(
+      throw new TxError(
         "half_fenced",
         `the broker was told that half ${id} is rolled back; this transaction must not commit`,
       );
@@ -175,7 +186,7 @@ export class HalfTransactions<Tx> {
     }
     const { failure } = result;
     if (failure.class === "permanent") {
-      throw new HalfError("half_refused", `the broker refuses this message (${failure.code}): ${failure.detail}`);
+      throw new TxError("half_refused", `the broker refuses this message (${failure.code}): ${failure.detail}`);
     }
     // It may exist: then the broker asks about it, and it is found by its own id. If not, the backstop sends it.
     log.warn(
@@ -223,3 +234,9 @@ export class HalfTransactions<Tx> {
     }
   }
 }
+
+/** Waits for all before it throws: what is sent must be known when it is taken back. */
+const allOf = async (work: readonly Promise<void>[]): Promise<void> => {
+  const failed = (await Promise.allSettled(work)).find(({ status }) => status === "rejected");
+  if (failed !== undefined) throw (failed as PromiseRejectedResult).reason;
+};

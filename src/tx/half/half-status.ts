@@ -1,0 +1,18 @@
+import type { TxStatus } from "../status.ts";
+import type { BarrierRow } from "./barrier.port.ts";
+
+/**
+ * What the barrier adds to a transaction's status. Its rows are written with the business rows, so a committed one is
+ * proof of the commit; and "seen" was received from the topic, which is more than the broker's word. Pure.
+ */
+export const withHalves = (status: TxStatus, rows: readonly BarrierRow[]): TxStatus => {
+  if (rows.length === 0) return status;
+  const evidence = [
+    ...status.evidence.filter(({ kind }) => kind !== "no-trace"),
+    ...rows.map(({ id, state, seen, resends }) => ({ kind: "half" as const, id, state, seen, resends })),
+  ];
+  const committed = rows.filter(({ state }) => state === "committed");
+  if (committed.length === 0) return { state: status.state === "unknown" ? "rolled-back" : status.state, evidence };
+  const isOutboxDone = status.state !== "committed-unsent";
+  return { state: isOutboxDone && committed.every(({ seen }) => seen) ? "visible" : "committed-unsent", evidence };
+};

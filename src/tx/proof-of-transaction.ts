@@ -1,0 +1,55 @@
+import type { MessageId } from "../message/id.ts";
+import type { ClassifyFailure, SqlExecutor } from "./database.port.ts";
+import type { OutboxWriter } from "./outbox.port.ts";
+import { TxError } from "./tx-error.ts";
+
+/**
+ * Proof that statements belong to one open transaction, by savepoints: one that was set right after BEGIN is gone before
+ * COMMIT when DDL has committed or a deadlock has rolled back in between; one that is set outside of a transaction is
+ * gone with the statement that set it.
+ */
+export type ProofParts = { readonly writer: OutboxWriter; readonly classify: ClassifyFailure };
+
+/** For a transaction that was begun by us, before its COMMIT. */
+export const proveUnbroken = async (
+  { writer, classify }: ProofParts,
+  sql: SqlExecutor,
+  txId: MessageId,
+): Promise<void> => {
+  try {
+    await writer.releaseSavepoint(sql);
+  } catch (error) {
+    if (classify(error) !== "savepoint-gone") throw error;
+    const advice =
+      "A statement inside the callback ended the transaction (DDL such as CREATE TABLE commits it, and so do COMMIT and ROLLBACK); keep such statements out of it.";
+    throw new TxError("transaction_ended_inside", advice, { txId, cause: error });
+  }
+};
+
+/** For one that was begun by others. */
+export const proveOpen = async ({ writer, classify }: ProofParts, sql: SqlExecutor): Promise<void> => {
+  await writer.setSavepoint(sql);
+  try {
+    await writer.releaseSavepoint(sql);
+  } catch (error) {
+    if (classify(error) !== "savepoint-gone") throw error;
+    const text =
+      "The transaction is over, or this is a connection without one; call send between BEGIN and COMMIT with the transaction's own object.";
+    throw new TxError("not_a_transaction", text, { cause: error });
+  }
+};
+
+/** That this transaction was committed, for who asks later; fails when somebody was told already that it was not. */
+export const markCommitted = async (
+  { writer, classify }: ProofParts,
+  sql: SqlExecutor,
+  txId: MessageId,
+): Promise<void> => {
+  try {
+    await writer.mark(sql, txId);
+  } catch (error) {
+    if (classify(error) !== "duplicate") throw error;
+    const text = "The transaction was too slow for whoever asked; run it again, under another name it can commit.";
+    throw new TxError("fenced", text, { txId, cause: error });
+  }
+};
