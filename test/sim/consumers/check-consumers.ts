@@ -280,7 +280,8 @@ const checkCrashes = (after: AfterConsumers, message: Sent, deaths: readonly str
     // Brought back from the dead, it has its crashes before it once more.
     const replays = Math.max(0, ...entries.map(({ envelope }) => envelope?.replays ?? 0));
     // And a service that died behind its send sends once more: that copy has a count of its own.
-    const copies = entries.length - new Set(entries.map(({ envelope }) => `${envelope?.replays} ${envelope?.hop}`)).size;
+    const copies =
+      entries.length - new Set(entries.map(({ envelope }) => `${envelope?.replays} ${envelope?.hop}`)).size;
     if (crashed > maxCrashes * (1 + replays) + uncounted + copies) {
       const text = `${name} has ended ${crashed} processes; ${maxCrashes} are allowed, ${uncounted} could not hand over at times`;
       violated("C4 a crash loop ends", text, name);

@@ -37,6 +37,8 @@ const callTimeoutMs = 3_000;
 
 export class GroupTopic {
   readonly name: string;
+  /** What a planted bug makes of a delivery. */
+  received: (message: IncomingMessage) => IncomingMessage = (message) => message;
   readonly troubles: GroupTroubles = { lostReply: 0, duplicate: 0 };
   readonly #broker: Broker;
   readonly #book: Book;
@@ -146,7 +148,10 @@ export class GroupTopic {
         end();
         if (given[0]!.delivery.isLost) {
           world.after(callTimeoutMs, node, () => reject(new Error("broker_unavailable")));
-        } else world.after(this.#random.between(0.2, 1), node, () => resolve(given.map(({ message }) => message)));
+        } else
+          world.after(this.#random.between(0.2, 1), node, () =>
+            resolve(given.map(({ message }) => this.received(message))),
+          );
       };
       signal.addEventListener("abort", stop, { once: true });
       this.#waiting.add(look);
@@ -243,8 +248,8 @@ export class GroupTopic {
     return new Promise((resolve) => {
       const fate = this.#random.float();
       const { lostReply } = this.troubles;
-      const deliveries = taken.map(
-        ({ receipt }) => this.#kept.find((one) => one.receipt === receipt)?.entry.deliveries.at(-1),
+      const deliveries = taken.map(({ receipt }) =>
+        this.#kept.find((one) => one.receipt === receipt)?.entry.deliveries.at(-1),
       );
       const lose = (): void => {
         for (const delivery of deliveries) if (delivery !== undefined) delivery.hadTrouble = true;

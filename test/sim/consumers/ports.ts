@@ -2,8 +2,6 @@ import { retryProperty } from "../../../src/consumer/carried.ts";
 import type { HandOff, HandOverMessage, HandOverResult } from "../../../src/consumer/hand-off.port.ts";
 import type { RetryService } from "../../../src/consumer/retry-service.port.ts";
 import { decodeEnvelope } from "../../../src/retry/envelope-codec.ts";
-import type { Service } from "../../../src/service.ts";
-import type { ConsumerSyncReply, ConsumerSyncRequest } from "../../../src/wire/consumer-sync.ts";
 import type { Cluster } from "../cluster.ts";
 import type { Prng } from "../prng.ts";
 import type { SimNode } from "../sim-node.ts";
@@ -29,8 +27,9 @@ export const simHandOff = (
 ): HandOff => {
   const { world, book, ingest, ways, random, change } = parts;
   return {
-    send: (messages) =>
+    send: (given) =>
       new Promise((resolve) => {
+        const messages = given.map(change);
         const records = messages.map((message) => recordOf(message, node, world, book));
         const answer = (results: readonly HandOverResult[]): void => {
           if (results.some(({ ok }) => !ok)) book.sawHandOverFail.add(node);
@@ -60,9 +59,7 @@ export const simHandOff = (
           messages.forEach((message, i) => {
             const record = records[i]!;
             record.storedMs = world.nowMs;
-            const changed = change(message);
-            if (changed === undefined) return;
-            ingest.produce(`h${++handOvers.count}`, changed.properties, changed.body);
+            ingest.produce(`h${++handOvers.count}`, message.properties, message.body);
             world.trace.say("ingest topic", `has ${wordsOf(record)}, from ${node.name}`, [record.message.name]);
           });
           if (fate < ways.lostHandOver) timedOut();
@@ -73,8 +70,8 @@ export const simHandOff = (
   };
 };
 
-/** What a planted bug makes of a hand-over; undefined: it vanishes. */
-export type Tamper = (message: HandOverMessage) => HandOverMessage | undefined;
+/** What a planted bug makes of a hand-over. */
+export type Tamper = (message: HandOverMessage) => HandOverMessage;
 
 /** Names in the ingest topic; counted anew for each run by {@link simulateConsumers}. */
 export const handOvers = { count: 0 };
@@ -107,23 +104,6 @@ const recordOf = (message: HandOverMessage, node: SimNode, world: World, book: B
 const wordsOf = ({ message, kind, said, dueMs, envelope }: HandedOver): string =>
   `${message.name} to ${kind} ${kind === "wait" ? `until ${(dueMs / 1000).toFixed(3)} s` : said}, hop ${envelope.hop}, ${envelope.attempt} attempts, ${envelope.crashes} crashes`;
 
-/** The service's answer, from the two rooms that know. */
-const answerOf = async (service: Service, request: ConsumerSyncRequest): Promise<ConsumerSyncReply> => {
-  const { policies, dependencies } = service;
-  const reply = await dependencies.sync(request);
-  if (reply.policies !== undefined) return reply;
-  const bound =
-    request.policy === undefined
-      ? policies.boundTo(request.group, request.topics)
-      : await policies.named(request.policy);
-  const versions = request.versionsWanted === undefined ? undefined : await policies.asDecided(request.versionsWanted);
-  return {
-    ...reply,
-    ...(bound.tag === request.policiesTag ? undefined : { policies: bound }),
-    ...(versions === undefined ? undefined : { versions }),
-  };
-};
-
 export const simRetryService = (
   node: SimNode,
   parts: { world: World; cluster: Cluster; ways: Ways; random: Prng },
@@ -149,7 +129,7 @@ export const simRetryService = (
         // Over the wire: nothing of it is shared with the service.
         const text = JSON.stringify(request);
         world.after(random.between(0.3, 2), process.node, () => {
-          const work = answerOf(process.service, JSON.parse(text));
+          const work = process.service.dependencies.sync(JSON.parse(text));
           process.requests.add(work);
           work
             .finally(() => process.requests.delete(work))

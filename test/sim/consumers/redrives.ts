@@ -41,14 +41,15 @@ export class Redrives {
   async run(deadNow: () => Promise<ReadonlyMap<string, string>>): Promise<void> {
     const { world, cluster, options } = this.#parts;
     const random = this.#random;
-    for (let i = 0; i < options.troubles.redrives; i++) {
-      await world.run(world.nowMs + random.between(0, 1_200));
-      const deadThen = await deadNow();
-      const codes = [...new Set(deadThen.values())];
-      if (codes.length === 0) break;
+    const deadThen = await deadNow();
+    const codes = [...new Set(deadThen.values())];
+    if (codes.length === 0) return;
+    // At the same moment, so that both select what neither has brought back.
+    const begun = Array.from({ length: options.troubles.redrives }, () => {
       const code = random.chance(0.4) ? random.pick(codes) : undefined;
-      await this.#begin({ code, deadThen, askedMs: world.nowMs, id: undefined, last: undefined });
-    }
+      return this.#begin({ code, deadThen, askedMs: world.nowMs, id: undefined, last: undefined });
+    });
+    await world.run(world.nowMs + answerMs, () => begun.every(({ isOver }) => isOver));
     if (options.mood === "stormy") {
       const crashes = random.whole(0, 2);
       for (let i = 0; i < crashes; i++) {
@@ -64,7 +65,7 @@ export class Redrives {
     }
   }
 
-  async #begin(job: Job): Promise<void> {
+  #begin(job: Job): Call<unknown> {
     const { world } = this.#parts;
     const random = this.#random;
     this.jobs.push(job);
@@ -82,12 +83,13 @@ export class Redrives {
       stopAbove: 100,
       outcomeWait: random.pick(["2s", "6s"]),
     };
-    const reply = await this.#ask((dead) => dead.redrive(request, "default"));
-    if (reply !== undefined && "id" in reply) {
+    return this.#call(async (dead) => {
+      const reply = await dead.redrive(request, "default");
+      if (!("id" in reply)) return;
       job.id = reply.id;
       job.last = reply;
       world.trace.mark("operator", `begins redrive ${job.id} of ${job.code ?? "all the dead"}`);
-    }
+    });
   }
 
   async #pauseAndResume(): Promise<void> {
@@ -114,15 +116,18 @@ export class Redrives {
 
   /** Undefined when nobody answered in time, or the answer was a refusal. */
   async #ask<T>(call: (dead: DeadRoom) => Promise<T>): Promise<T | undefined> {
+    const { world } = this.#parts;
+    const asked = this.#call(call);
+    await world.run(world.nowMs + (asked.isOver ? 200 : answerMs), () => asked.isOver && asked.answer !== undefined);
+    return asked.answer;
+  }
+
+  #call<T>(call: (dead: DeadRoom) => Promise<T>): Call<T> {
     const { world, cluster } = this.#parts;
     const { answering } = cluster;
-    if (answering.length === 0) {
-      await world.run(world.nowMs + 200);
-      return undefined;
-    }
+    const asked: Call<T> = { isOver: answering.length === 0, answer: undefined };
+    if (asked.isOver) return asked;
     const process = this.#random.pick(answering);
-    let answer: T | undefined;
-    let isOver = false;
     world.after(0.2, process.node, () => {
       const work = call(process.service.dead);
       process.requests.add(work);
@@ -130,21 +135,22 @@ export class Redrives {
         .finally(() => process.requests.delete(work))
         .then(
           (reply) => {
-            answer = reply;
-            isOver = true;
+            asked.answer = reply;
+            asked.isOver = true;
           },
           () => {
-            isOver = true;
+            asked.isOver = true;
           },
         );
     });
-    await world.run(world.nowMs + 3_000, () => isOver);
-    return answer;
+    return asked;
   }
 }
 
+type Call<T> = { isOver: boolean; answer: T | undefined };
 type DeadRoom = Cluster["running"][number]["service"]["dead"];
 
+const answerMs = 3_000;
 /** Longer than a job's rates, waits, and a lease of a process that died with it. */
 const overAfterMs = 60_000;
 

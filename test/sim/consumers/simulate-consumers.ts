@@ -1,4 +1,5 @@
 import { MemoryDocumentStore } from "../../../src/adapters/memory/memory-document-store.ts";
+import type { IncomingMessage } from "../../../src/ingest/topic-source.port.ts";
 import type { MessageId } from "../../../src/message/id.ts";
 import { epochMs } from "../../../src/message/time.ts";
 import { Clients } from "../clients.ts";
@@ -39,7 +40,9 @@ export type ConsumerRun = {
 export type ConsumerPlant = {
   readonly makeStore?: StoreMaker;
   readonly options?: (options: ConsumerOptions) => ConsumerOptions;
-  /** Changes hand-overs on their way. */
+  /** Changes what consumers receive. */
+  readonly received?: (message: IncomingMessage) => IncomingMessage;
+  /** Changes what they hand over. */
   readonly tamper?: Tamper;
   /** Changes whatever it likes, and gives back how to undo it. */
   readonly patch?: () => () => void;
@@ -93,6 +96,9 @@ const simulateWith = async (
     origin: new GroupTopic(originTopic, broker, book, options.invisibleMs),
     retry: new GroupTopic(retryTopic, broker, book, options.invisibleMs),
   };
+  if (plant.received !== undefined) {
+    for (const topic of [topics.origin, topics.retry]) topic.received = plant.received;
+  }
   broker.onStored = (topic, message) => {
     if (topic !== retryTopic) throw new Error(`bug: ${message.body} is sent to ${topic}`);
     topics.retry.store(message.body.toString(), new Map(message.properties).set("ESC_ID", message.id));
