@@ -6,8 +6,8 @@ import { simulateConsumers } from "./simulate-consumers.ts";
 // A few days only; consumers.slow.test.ts has hundreds, and every planted bug.
 
 describe("with consumers, every promise is kept", () => {
-  it("in the days of seeds 1 to 8", async () => {
-    for (let seed = 1; seed <= 8; seed++) {
+  it("in the days of seeds 1 to 6", async () => {
+    for (let seed = 1; seed <= 6; seed++) {
       const run = await simulateConsumers(seed);
       if (run.violations.length > 0) expect.fail(report(run));
       expect(run.book.runs.length).toBeGreaterThan(5);
