@@ -32,6 +32,8 @@ export type HalfModeOptions<Tx> = Omit<SessionOptions, "idleMs" | "clientMark"> 
   readonly random: Random;
   /** How long a half may take to be sent. */
   readonly sendTimeoutMs?: number;
+  /** Checks answered at a time. */
+  readonly checksAtOnceMax?: number;
 };
 
 export type HalfMode<Tx> = {
@@ -73,6 +75,7 @@ export const startHalfMode = async <Tx>(options: HalfModeOptions<Tx>): Promise<H
     ...session,
     check: (check) => transactions.answer(check),
     ...(options.sendTimeoutMs === undefined ? {} : { sendTimeoutMs: options.sendTimeoutMs }),
+    ...(options.checksAtOnceMax === undefined ? {} : { checksAtOnceMax: options.checksAtOnceMax }),
   });
   const transactions: HalfTransactions<Tx> = new HalfTransactions({
     broker: producer,

@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { fromMysql2, type Mysql2Database } from "./adapters/mysql/from-mysql2.ts";
 import { createMysqlBarrier } from "./adapters/mysql/mysql-barrier.ts";
-import type { Mysql2Pool } from "./adapters/mysql/mysql-connection.ts";
+import { connectionLimitOf, type Mysql2Pool } from "./adapters/mysql/mysql-connection.ts";
 import { classifyMysqlFailure } from "./adapters/mysql/mysql-failure.ts";
 import { MysqlInbox } from "./adapters/mysql/mysql-inbox.ts";
 import { MysqlOutbox, mysqlOutboxWriter } from "./adapters/mysql/mysql-outbox.ts";
@@ -136,6 +136,8 @@ export type TxProducer<Tx> = AsyncDisposable & {
   close(): Promise<void>;
 };
 
+/** Two for the fast path and the relay, one now and then for taking shards, and one for a transaction. */
+const connectionsMin = 4;
 const graceMsDefault = 5_000;
 const keepOutcomesMsDefault = 15 * 60_000;
 const ingestTopicDefault = "ESC_INGEST";
@@ -148,6 +150,14 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
   if (pool === undefined) {
     throw new TypeError(
       "createTxProducer needs a mysql2 pool for its relay and fast path: give pool, or db: fromMysql2(pool)",
+    );
+  }
+  const limit = connectionLimitOf(pool);
+  const [held, neededMin] =
+    options.half === undefined ? (["two", connectionsMin] as const) : (["three", connectionsMin + 2] as const);
+  if (limit !== undefined && limit < neededMin) {
+    throw new TypeError(
+      `the pool has ${limit} connections; the producer holds ${held} of them, so give it ${neededMin} or more`,
     );
   }
   const parts = await joinParts({ ...options, pool, log });
@@ -269,6 +279,10 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
   return producer;
 };
 
+/** Each check takes a connection, for up to a second; at most half of what is left of the pool goes to them. */
+const checksAtOnce = (limit = Number.POSITIVE_INFINITY): number =>
+  Math.max(1, Math.min(8, Math.floor((limit - 3) / 2)));
+
 const withIngest = (ingestTopic: string | undefined) => (ingestTopic === undefined ? {} : { ingestTopic });
 
 /** Resolves when the proxy knows us, so that the first half is asked about and seen; or after a while all the same. */
@@ -285,6 +299,7 @@ const startHalf = async (
     ...(forDelayed === undefined ? {} : { ingestTopic: forDelayed }),
     topics,
     barrier,
+    checksAtOnceMax: checksAtOnce(connectionLimitOf(pool)),
     clock,
     timers,
     random,

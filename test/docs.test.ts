@@ -14,6 +14,7 @@ const pages = [
   "docs/semantics.md",
   "docs/operations.md",
   "docs/broker.md",
+  "docs/transactions.md",
   "docs/adr/0008-embedded-broker.md",
   "src/broker/README.md",
 ];

@@ -20,6 +20,7 @@ export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benc
   "retry-handoff": () => import("../retry-handoff.bench.ts"),
   http: () => import("../http.bench.ts"),
   memory: () => import("../memory.bench.ts"),
+  parked: () => import("../parked.bench.ts"),
   takeover: () => import("../takeover.bench.ts"),
   "event-loop": () => import("../event-loop.bench.ts"),
   bullmq: () => import("../bullmq.bench.ts"),
@@ -27,4 +28,12 @@ export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benc
 };
 
 /** Those that can run before there is a broker. */
-export const withoutBroker: ReadonlySet<string> = new Set(["pure", "wheel", "store", "sqlite", "redrive", "embedded"]);
+export const withoutBroker: ReadonlySet<string> = new Set([
+  "pure",
+  "wheel",
+  "store",
+  "sqlite",
+  "redrive",
+  "embedded",
+  "parked",
+]);

@@ -15,6 +15,7 @@ import { addSchedule } from "./commands/schedule.ts";
 import { addServe } from "./commands/serve.ts";
 import { addStats } from "./commands/stats.ts";
 import { addTopics } from "./commands/topics.ts";
+import { addTx } from "./commands/tx.ts";
 import { errorAsJson, exitCode, exitCodeLegend, exitCodeOf, explain, QuietExit, UsageError } from "./exit-codes.ts";
 import { timeoutMs } from "./flag-values.ts";
 import type { Output } from "./output.ts";
@@ -86,6 +87,7 @@ const buildProgram = (output: Output): Command => {
   addBroker(program);
   addOutbox(program, output);
   addRelay(program);
+  addTx(program, output);
   return program;
 };
 

@@ -1,6 +1,7 @@
 import { durationMs, type EpochMs, epochMs, epochMsMax, minute } from "../message/time.ts";
 import { countReached, type Decision, decide, type Facts, timeReached } from "../retry/decide.ts";
 import type { RetryEnvelope } from "../retry/envelope.ts";
+import { boundedText, envelopeLimits } from "../retry/envelope-codec.ts";
 import type { ThrownFailure } from "../retry/fingerprint.ts";
 import type { RetryPolicy } from "../retry/policy.ts";
 import type { Random } from "../runtime/random.ts";
@@ -154,3 +155,11 @@ const invisibleMinMs = 1_000;
 const invisibleMaxMs = 60 * minute;
 /** What waits for somebody and not for a time is looked at this often. */
 export const askAgainMs = 10_000;
+
+/** A failure that nobody threw. */
+export const ownFailure = (failureClass: ThrownFailure["class"], code: string, text: string): ThrownFailure => ({
+  class: failureClass,
+  code,
+  fingerprint: code,
+  text: boundedText(text, envelopeLimits.errorTextMax),
+});

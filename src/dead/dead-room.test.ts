@@ -17,7 +17,7 @@ import {
   tokenText,
 } from "./portion.ts";
 import { cursorText, readCursor, scanLimits } from "./scan.ts";
-import { DeadWorld, envelopeOf, t0 } from "./testing.ts";
+import { DeadWorld, envelopeOf, t0 } from "./testing/dead-world.ts";
 
 // Looking at the dead: what is found, how much is looked at for it, and that it says when there is more.
 

@@ -1,8 +1,12 @@
 import { describe, expect, it } from "vitest";
+import type { DelayedMessage } from "../message/message.ts";
 import { durationMs, hour } from "../message/time.ts";
+import { parsePolicy } from "../retry/parse-policy.ts";
 import { silentLog } from "../runtime/log.ts";
+import { deadMessageOf } from "./dead-message.ts";
+import { keepByPolicies } from "./keep-by-policies.ts";
 import { DeadKeeping } from "./keeping.ts";
-import { DeadWorld, seededRandom } from "./testing.ts";
+import { DeadWorld, seededRandom } from "./testing/dead-world.ts";
 
 describe("how long the dead are kept", () => {
   it("as long as their policy says and no less, counted and in the audit; without one until somebody decides", async () => {
@@ -46,5 +50,30 @@ describe("how long the dead are kept", () => {
         count: 450,
       },
     ]);
+  });
+
+  it("by the version that decided a consumer's dead, by the topic's policy for sends, and not at all for the rest", async () => {
+    const world = new DeadWorld();
+    const asked: string[] = [];
+    const keepMsOf = keepByPolicies(
+      {
+        asDecided: async ([reference]) => {
+          asked.push(reference!);
+          const policy = reference === "short@2" ? { dead: { keep: "1h" } } : null;
+          return [{ name: "short", version: 2, policy }];
+        },
+      },
+      { policyFor: (topic) => (topic === "refunds" ? { ...parsePolicy({ dead: { keep: "2d" } }) } : undefined) },
+    );
+    const keepOf = async (message: DelayedMessage) =>
+      keepMsOf(deadMessageOf((await world.get(await world.bury(message)))!));
+    expect(await keepOf(world.consumers({ policy: "short@2" }))).toBe(hour);
+    expect(await keepOf(world.consumers({ policy: "short@2" }))).toBe(hour);
+    expect(await keepOf(world.consumers({ policy: "gone@1" }))).toBeUndefined();
+    expect(asked).toEqual(["short@2", "gone@1"]);
+    expect(await keepOf(world.message({ topic: "refunds", attempt: 3 }))).toBe(48 * hour);
+    expect(await keepOf(world.message({ attempt: 3 }))).toBeUndefined();
+    // Buried on its way in: nobody's policy was asked.
+    expect(await keepOf(world.message({ topic: "refunds" }))).toBeUndefined();
   });
 });

@@ -90,7 +90,8 @@ export class BayBook implements Parking {
   }
 }
 
-const firstBay = (key: string): number => groupTail("bay", key) % bayCount;
+/** The bay that a key has unless another key has it. */
+export const firstBay = (key: string): number => groupTail("bay", key) % bayCount;
 
 const nameOf = (bay: number): string => String(bay).padStart(5, "0");
 

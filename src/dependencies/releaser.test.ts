@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { bayOf, parkedAtMs, placeInBay } from "../message/bay.ts";
 import { shardOf } from "../message/id.ts";
 import { type EpochMs, epochMs } from "../message/time.ts";
+import { firstBay } from "./bay-book.ts";
 import { report, TestFleet } from "./testing.ts";
 
 const key = "acct:1";
@@ -154,6 +155,25 @@ describe("the releaser", () => {
     });
     await fleet.pass(12, syncing(fleet, {}));
     expect(fleet.released.length).toBe(1);
+  });
+
+  it("lets out, and counts, nothing of the bay next door", async () => {
+    const fleet = await broken(1);
+    const { bays, board, parked } = fleet.nodes[0]!;
+    const own = await bays.bayOf(key);
+    let i = 0;
+    while (firstBay(`tenant ${i}`) !== own - 1) i++;
+    const neighbour = `tenant ${i}`;
+    await fleet.park(key, 200);
+    await fleet.park(neighbour, 20);
+    expect((await bays.bayOf(neighbour)) + 1).toBe(own);
+    await fleet.pass(12, () => void board.sync("w1", [report(neighbour, { succeeded: 1 })]));
+    expect(await parked.of(neighbour)).toBe(0);
+    // Its own are parked still, but for what its probes let out.
+    expect(await parked.of(key)).toBe(200 - (fleet.released.length - 20));
+    expect(fleet.released.length).toBeLessThanOrEqual(40);
+    await fleet.park(key, 50);
+    expect(await parked.of(neighbour)).toBe(0);
   });
 
   it("one tenant's thousands do not hold up another's few", async () => {

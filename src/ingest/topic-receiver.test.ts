@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { envelopeOf } from "../dead/testing.ts";
+import { envelopeOf } from "../dead/testing/dead-world.ts";
 import type { DelayStore } from "../delay/delay-store.port.ts";
 import { placeInBay } from "../message/bay.ts";
 import { EscapementError } from "../message/errors.ts";

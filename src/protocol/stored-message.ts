@@ -13,7 +13,8 @@ export type StoredRemotingMessage = {
   readonly properties: ReadonlyMap<string, string>;
 };
 
-const wideTopicMagic = -626843481 ^ 8; // MESSAGE_MAGIC_CODE_V2: a topic's length takes two bytes
+/** Of messages whose topic has a length in two bytes instead of one: names above 127 characters. */
+const wideTopicMagic = -626_843_477;
 const bornHostIsV6 = 1 << 4;
 const storeHostIsV6 = 1 << 5;
 const nameEnd = "\u0001";

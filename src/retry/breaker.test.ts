@@ -147,6 +147,19 @@ describe("ramping", () => {
   });
 });
 
+it("RT-13: a short time of being well does not make up for a fall, a minute does", () => {
+  const fallen = () => {
+    const day = new Day().calls(0, 20).calls(0, 0, 10_000).calls(20, 0, 100).seconds(1, 1_000, allFail);
+    return day.calls(0, 0, 20_000).calls(20, 0, 100).seconds(15, 50, noneFails);
+  };
+  const waitAfter = (wellFor: number): number => {
+    const day = fallen().seconds(wellFor, 50, noneFails).seconds(11, 50, allFail);
+    return day.state.probeAtMs - day.state.sinceMs;
+  };
+  expect(fallen().state.phase).toBe("closed");
+  expect([waitAfter(5), waitAfter(70)]).toEqual([20_000, 10_000]);
+});
+
 describe("RT-24: a clock that jumps", () => {
   it("an hour back makes no wait longer than it ever was", () => {
     const day = new Day().calls(0, 20).calls(0, 0, -3_600_000);

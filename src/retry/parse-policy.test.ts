@@ -173,7 +173,13 @@ describe("a policy", () => {
   it("is anything at all: either a whole policy or a coded refusal", () => {
     fc.assert(
       fc.property(fc.jsonValue(), fc.jsonValue(), fc.jsonValue(), (backoff, limits, rules) => {
-        for (const input of [backoff, { backoff, limits, rules }, { backoff: { kind: "list", delays: rules } }]) {
+        const outage = { breaker: backoff, budget: limits, dead: rules, inFlight: backoff };
+        for (const input of [
+          backoff,
+          { backoff, limits, rules },
+          outage,
+          { backoff: { kind: "list", delays: rules } },
+        ]) {
           try {
             expect(parsePolicy(input).backoff.kind).toBeTypeOf("string");
           } catch (error) {

@@ -90,7 +90,7 @@ export interface Outbox {
   /** Tried in vain: counted, with the reason, and due again after a wait that doubles with each attempt. */
   failed(rows: readonly number[], reason: string, wait: BackoffWait): Promise<void>;
   /** Not before `inMs` from now; not an attempt. */
-  postpone(rows: readonly number[], inMs: number): Promise<void>;
+  postpone(rows: readonly number[], inMs: number, reason?: string): Promise<void>;
   /** Aside, with the reason. */
   bury(rows: readonly number[], reason: string): Promise<void>;
   outcome(txId: MessageId): Promise<TxTrace>;

@@ -14,8 +14,8 @@ import type { TxCounts } from "./tx-counts.ts";
  * One relay reads a shard at a time, known by a lease; a relay that overstays its lease sends a batch twice under the
  * same ids, and loses nothing. Several shards are worked on at once.
  *
- * When the broker does not answer at all, rows are left as they are and only a small batch is tried now and then: an
- * hour without a broker costs the database a few reads a second. When one topic or message fails, its rows wait longer
+ * When the broker does not answer at all, only a small batch is tried now and then, and goes behind the others: an hour
+ * without a broker costs the database a few statements a second. When one topic or message fails, its rows wait longer
  * with every attempt, and everybody else goes on.
  */
 export type RelayOptions = {
@@ -212,7 +212,14 @@ export class Relay {
     const failed = outcomes.filter((outcome) => outcome.ok === false);
     for (const { class: failureClass, code } of failed) counts.failed(failureClass, code);
     if (failed.length > 0 && sent.length === 0 && failed.every(({ code }) => nobodyThere.has(code))) {
-      this.#pause(failed[0]!.code);
+      const { code } = failed[0]!;
+      this.#pause(code);
+      // Behind the others, so that the next try meets other topics: it may be one topic's broker only.
+      await outbox.postpone(
+        outcomes.map(({ row }) => row.row),
+        pauseMaxMs,
+        code,
+      );
       return;
     }
     if (sent.length > 0 || failed.length > 0) this.#goOn();

@@ -242,7 +242,7 @@ describe("leases", () => {
 });
 
 describe("a broker in trouble", () => {
-  test("TX-10: away for long: business writes go on, rows are not touched, tries are few; back: a bounded catch-up", async () => {
+  test("TX-10: away for long: business writes go on, no attempt is counted, tries are few; back: a bounded catch-up", async () => {
     let isAway = true;
     const sink = scriptedSink(() => (isAway ? failing("broker_unavailable") : ok));
     const { relay, drain } = relayOn(sink, { settings: { batch: 50, perSecondMax: 200 } });
@@ -267,6 +267,20 @@ describe("a broker in trouble", () => {
     expect(performance.now() - backMs).toBeGreaterThan(((60 - 40) / 200) * 1_000 * 0.8);
     expect(new Set(sink.bodies()).size).toBe(60);
     expect(sink.sent).toHaveLength(60);
+  });
+
+  test("one topic whose broker does not answer does not stop the others", async () => {
+    const sink = scriptedSink((message) => (message.topic === "hangs" ? failing("send_timeout", "unknown") : ok));
+    const { relay } = relayOn(sink, { settings: { batch: 10 } });
+    // In front of the others, and more of them than a batch or a probe holds; two keys, so two shards.
+    await write(...Array.from({ length: 30 }, (_, i) => ({ topic: "hangs", key: `k${i % 2}`, body: `h${i}` })));
+    await write(...Array.from({ length: 10 }, (_, i) => ({ body: `${i}` })));
+    await until("the others are sent", async () => {
+      await relay.runOnce(noSignal);
+      return sink.sent.length === 10;
+    });
+    const [row] = await lab.rows("SELECT last_error FROM escapement_outbox WHERE last_error IS NOT NULL LIMIT 1");
+    expect(row!.last_error).toBe("send_timeout");
   });
 
   test("one topic that is missing holds up nobody else; its rows wait longer each time, with the reason", async () => {

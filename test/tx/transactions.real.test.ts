@@ -451,6 +451,12 @@ test("TX-25: the application's clock does not matter for what is due: a day of s
   });
 });
 
+test("a pool that would leave no connection for transactions is refused", async () => {
+  const pool = createPool({ uri: lab.url, connectionLimit: 2 });
+  await expect(producer({ db: fromMysql2(pool) })).rejects.toThrow(/2 connections/);
+  await pool.end();
+});
+
 test("two sends under one dedupe name are one row while the first waits, and carry one id", async () => {
   await using mq = await producer({ fastPath: false, relay: false });
   const topic = uniqueName("t");

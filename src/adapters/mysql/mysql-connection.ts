@@ -11,7 +11,15 @@ export type SqlResult = { readonly rows: readonly SqlRow[]; readonly affected: n
 /** As much of a mysql2 promise pool as we use, so that another version of mysql2 than ours will do. */
 export type Mysql2Pool = Pick<Pool, "getConnection">;
 
+/** Undefined when the pool does not say. */
+export const connectionLimitOf = (pool: Mysql2Pool): number | undefined => {
+  const { config } = (pool as { pool?: { config?: { connectionLimit?: number } } }).pool ?? {};
+  return config?.connectionLimit;
+};
+
 const lockWaitSeconds = 2;
+/** Far more than any statement of ours takes; a database that does not answer at all must not hold up a stop for ever. */
+const answerMaxMs = 30_000;
 
 export class MysqlConnection {
   readonly #pool: Mysql2Pool;
@@ -23,7 +31,7 @@ export class MysqlConnection {
   }
 
   async run(sql: string, values: readonly SqlValue[] = []): Promise<SqlResult> {
-    return ask(await this.#connection(), sql, values).catch((error: unknown) => this.#failed(error));
+    return ask(await this.#connection(), sql, values, answerMaxMs).catch((error: unknown) => this.#failed(error));
   }
 
   /** Several statements as one transaction. Nobody else's statement comes in between: the promise is the turn. */
@@ -90,6 +98,7 @@ export const ask = async (
   connection: Pick<PoolConnection, "query">,
   sql: string,
   values: readonly SqlValue[],
+  timeoutMs?: number,
 ): Promise<SqlResult> => {
   const [result] = await connection.query({
     sql,
@@ -97,6 +106,7 @@ export const ask = async (
     rowsAsArray: false,
     typeCast: true,
     nestTables: false as never,
+    ...(timeoutMs === undefined ? undefined : { timeout: timeoutMs }),
   });
   if (Array.isArray(result)) return { rows: result as unknown as SqlRow[], affected: 0 };
   return { rows: [], affected: (result as { affectedRows?: number }).affectedRows ?? 0 };

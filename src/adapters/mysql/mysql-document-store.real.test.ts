@@ -5,20 +5,17 @@ import { services } from "../../../test/services.ts";
 import { documentStoreContract } from "../../documents/document-store.contract.ts";
 import { MysqlDocumentStore } from "./mysql-document-store.ts";
 
+// A database of its own, and one in which a and A are the same name unless somebody says otherwise.
+const database = `documents_${randomBytes(4).toString("hex")}`;
 const { mysql } = await services();
-const { url } = mysql;
-const prefixes: string[] = [];
-/** Tests share a database; each takes table names that nobody else has. */
-const ownPrefix = (): string => {
-  const prefix = `t${randomBytes(5).toString("hex")}_`;
-  prefixes.push(prefix);
-  return prefix;
-};
+const url = mysql.url.replace(/\/[^/]*$/, `/${database}`);
+const admin = await createConnection(mysql.url);
+await admin.query(`CREATE DATABASE ${database} CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci`);
 afterAll(async () => {
-  const connection = await createConnection(url);
-  for (const prefix of prefixes) await connection.query(`DROP TABLE IF EXISTS ${prefix}document, ${prefix}version`);
-  await connection.end();
+  await admin.query(`DROP DATABASE ${database}`);
+  await admin.end();
 });
+const ownPrefix = (): string => `t${randomBytes(5).toString("hex")}_`;
 
 documentStoreContract("MySQL", async () => {
   const tablePrefix = ownPrefix();

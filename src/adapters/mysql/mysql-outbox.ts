@@ -155,10 +155,10 @@ export class MysqlOutbox implements Outbox, ShardLeases {
     );
   }
 
-  async postpone(ids: readonly number[], inMs: number): Promise<void> {
+  async postpone(ids: readonly number[], inMs: number, reason?: string): Promise<void> {
     await this.#affected(
-      `UPDATE escapement_outbox SET next_at = GREATEST(next_at, ${nowMs} + ?) WHERE id IN (${list(ids)})`,
-      [Math.ceil(inMs), ...ids],
+      `UPDATE escapement_outbox SET next_at = GREATEST(next_at, ${nowMs} + ?), last_error = COALESCE(?, last_error) WHERE id IN (${list(ids)})`,
+      [Math.ceil(inMs), reason === undefined ? null : textBytes(reason), ...ids],
     );
   }
 

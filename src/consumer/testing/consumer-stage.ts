@@ -4,7 +4,8 @@ import { parsePolicy } from "../../retry/parse-policy.ts";
 import type { RetryPolicy } from "../../retry/policy.ts";
 import type { Log } from "../../runtime/log.ts";
 import type { ConsumerSyncReply, ConsumerSyncRequest } from "../../wire/consumer-sync.ts";
-import { type ConsumerSettings, RetryingConsumer, type RetryingConsumerParts } from "../retrying-consumer.ts";
+import type { ConsumerSettings, RetryingConsumerParts } from "../consumer-parts.ts";
+import { RetryingConsumer } from "../retrying-consumer.ts";
 import { MemoryBroker, MemoryIngest } from "./memory-broker.ts";
 
 /** A consumer group with everything around it in memory: start as many processes of it as you like, and kill them. */

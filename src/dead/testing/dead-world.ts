@@ -1,18 +1,18 @@
-import { MemoryDelayStore } from "../adapters/memory/memory-delay-store.ts";
-import { MemoryDocumentStore } from "../adapters/memory/memory-document-store.ts";
-import type { StoredMessage } from "../delay/delay-store.port.ts";
-import { type MessageId, shardOf, timeOrderedId } from "../message/id.ts";
-import type { DelayedMessage } from "../message/message.ts";
-import { durationMs, epochMs } from "../message/time.ts";
-import type { RetryEnvelope } from "../retry/envelope.ts";
-import { encodeEnvelope } from "../retry/envelope-codec.ts";
-import type { Clock } from "../runtime/clock.ts";
-import { silentLog } from "../runtime/log.ts";
-import type { Random } from "../runtime/random.ts";
-import type { RedriveReply } from "../wire/dead.ts";
-import { DeadRoom } from "./dead-room.ts";
-import { RedriveLoop } from "./redrive-loop.ts";
-import { RedriveReports } from "./redrive-reports.ts";
+import { MemoryDelayStore } from "../../adapters/memory/memory-delay-store.ts";
+import { MemoryDocumentStore } from "../../adapters/memory/memory-document-store.ts";
+import type { StoredMessage } from "../../delay/delay-store.port.ts";
+import { type MessageId, shardOf, timeOrderedId } from "../../message/id.ts";
+import type { DelayedMessage } from "../../message/message.ts";
+import { durationMs, epochMs } from "../../message/time.ts";
+import type { RetryEnvelope } from "../../retry/envelope.ts";
+import { encodeEnvelope } from "../../retry/envelope-codec.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import { silentLog } from "../../runtime/log.ts";
+import type { Random } from "../../runtime/random.ts";
+import type { RedriveReply } from "../../wire/dead.ts";
+import { DeadRoom } from "../dead-room.ts";
+import { RedriveLoop } from "../redrive-loop.ts";
+import { RedriveReports } from "../redrive-reports.ts";
 
 /**
  * A world for tests of this room: the memory store, documents, a clock that is moved by hand, processes that may stop
@@ -30,6 +30,8 @@ export class DeadWorld {
   /** Every send, in order: what, when, and from which topic's point of view. */
   readonly sent: { readonly id: MessageId; readonly atMs: number; readonly message: DelayedMessage }[] = [];
   discarded = 0;
+  /** How far the clock is moved at once. */
+  stepMs = 100;
   /** What becomes of a send. Default: delivered. */
   outcomeOf: (message: DelayedMessage) => "delivered" | "dead" = () => "delivered";
   #made = 0;
@@ -127,7 +129,7 @@ export class DeadWorld {
   }
 
   /** Lets time pass, everything running; ends early when `isEnough`. A process that throws is told and goes on. */
-  async pass(ms: number, isEnough: () => Promise<boolean> | boolean = () => false, stepMs = 50): Promise<void> {
+  async pass(ms: number, isEnough: () => Promise<boolean> | boolean = () => false): Promise<void> {
     const untilMs = this.nowMs + ms;
     while (this.nowMs < untilMs) {
       for (const [node, process] of this.processes) {
@@ -142,7 +144,7 @@ export class DeadWorld {
       }
       await this.dispatch();
       if (await isEnough()) return;
-      this.nowMs += stepMs;
+      this.nowMs += this.stepMs;
     }
   }
 
