@@ -51,6 +51,21 @@ describe("the board", () => {
     expect([sum("succeeded"), sum("failed")]).toEqual([120, 80]);
   });
 
+  it("hears of a lone worker's outage by what that parks, and of one among many that it is only his", async () => {
+    const alone = new Workers();
+    await alone.seconds(10, { succeeded: 20 }, ["w0"]);
+    // Its own breaker opened at a few failures, and there are no calls any more.
+    await alone.seconds(1, { failed: 15, parked: 5 }, ["w0"]);
+    await alone.seconds(12, { parked: 20 }, ["w0"]);
+    expect(alone.states).not.toContain("closed");
+    const many = new Workers();
+    for (let second = 0; second < 20; second++) {
+      await many.seconds(1, { succeeded: 20 }, ["w1", "w2", "w3"]);
+      many.sync({ parked: 20 }, ["w0"]);
+    }
+    expect(many.states).toEqual(["closed"]);
+  });
+
   it("gives the probes and the ramp to the workers in shares that come together to the whole", async () => {
     const all = new Workers();
     await all.seconds(3, { failed: 20 });

@@ -128,6 +128,12 @@ export class DependencyBoard {
     return this.#keys.get(key);
   }
 
+  /** By process: of ours what holds now, of the others what they wrote last. */
+  sharesOf(watched: Watched): SharedBreaker["nodes"] {
+    const { node } = this.#options;
+    return { ...watched.shared?.nodes, [node]: watched.part(node).share };
+  }
+
   phase(key: string): BreakerPhase {
     return phaseIn(this.#keys.get(key), this.#options.clock.nowMs());
   }

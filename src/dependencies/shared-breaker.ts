@@ -113,6 +113,8 @@ export const silentAfterMs = 60_000;
 const silentPerSec = 10;
 /** Workers sync once a second, and boards read each other's documents twice. */
 const heardAfterMs = 1_600;
+/** The probes of a round come out within so long: all at once they would be too much for a small one that is well again. */
+const probesTakeMs = 2_000;
 /** Beyond, one process's loop is the limit. */
 const releasePerSecMax = 10_000;
 /** Of the ramp, whatever fresh calls there are: who waits longest must get on too. */
@@ -121,8 +123,8 @@ const releasedShareMin = 0.1;
 export type Release =
   /** Messages a second, of all processes together. */
   | { readonly perSec: number }
-  /** So many in this round of probes. */
-  | { readonly probes: number; readonly round: number };
+  /** So many in this round of probes, spread over so long. */
+  | { readonly probes: number; readonly round: number; readonly withinMs: number };
 
 /** How fast messages parked for it may come out. */
 export const releaseOf = (shared: SharedBreaker, nowMs: number): Release => {
@@ -136,9 +138,9 @@ export const releaseOf = (shared: SharedBreaker, nowMs: number): Release => {
     case "open":
       return { perSec: 0 };
     case "probing":
-      // Workers that have not heard of it yet would park them again.
-      if (nowMs - breaker.sinceMs < heardAfterMs) return { perSec: 0 };
-      return { probes: terms.probes, round: breaker.sinceMs };
+      // Workers that have not heard of it yet would park them again. Rounds may be shorter than that takes, though.
+      if (nowMs - breaker.sinceMs < Math.min(heardAfterMs, terms.probeEveryMs / 2)) return { perSec: 0 };
+      return { probes: terms.probes, round: breaker.sinceMs, withinMs: Math.min(probesTakeMs, terms.probeEveryMs / 2) };
     case "ramping": {
       const freshPerSec = sumOf(nodes, (share) => share.freshPerSec);
       return { perSec: Math.max(breaker.ratePerSec * releasedShareMin, breaker.ratePerSec - freshPerSec) };

@@ -57,7 +57,11 @@ export class Watched {
     const perSec = (made * 1_000) / passedMs;
     const callsPerSec = before === undefined ? perSec : before.callsPerSec + (perSec - before.callsPerSec) / 2;
     this.#workers.set(name, { atMs: nowMs, callsPerSec });
-    this.calls = { succeeded: this.calls.succeeded + succeeded, failed: this.calls.failed + failed };
+    // Parked though all of us say closed: its own breaker is open, and the calls that it spared would have failed. Not
+    // counted, a lone worker's outage would stay unknown here: it makes no more calls that could tell.
+    const isOwnBreaker = this.shared === undefined || this.shared.breaker.phase === "closed";
+    const taken = failed + (isOwnBreaker ? parked : 0);
+    this.calls = { succeeded: this.calls.succeeded + succeeded, failed: this.calls.failed + taken };
     this.#sinceTick.calls += made;
     this.#sinceTick.failed += failed;
     this.#sinceTick.fresh += Math.max(0, made - retries);

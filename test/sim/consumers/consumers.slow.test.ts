@@ -1,0 +1,30 @@
+import { describe, expect, it } from "vitest";
+import { report } from "../report.ts";
+import { simulateConsumers } from "./simulate-consumers.ts";
+
+/** Seeds that once found a bug, and what it was. The world may have changed since; they are lived through all the same. */
+const remembered: readonly (readonly [number, string])[] = [
+  [18, "probes with an interval below two seconds never came out of the bay, and what was parked stayed"],
+];
+
+const everyPromiseOf = async (seed: number): Promise<void> => {
+  const run = await simulateConsumers(seed);
+  if (run.violations.length > 0) expect.fail(report(run));
+};
+
+/** Each takes seconds; a machine that does ten other things at once is no reason to fail. */
+const patienceMs = 240_000;
+
+describe("with consumers, every promise is kept", () => {
+  for (let from = 7; from <= 406; from += 50) {
+    it(
+      `in the days of seeds ${from} to ${from + 49}`,
+      async () => {
+        for (let seed = from; seed < from + 50; seed++) await everyPromiseOf(seed);
+      },
+      patienceMs,
+    );
+  }
+
+  it.each(remembered)("in the day of seed %i: %s", everyPromiseOf, patienceMs);
+});
