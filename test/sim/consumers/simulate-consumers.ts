@@ -1,17 +1,18 @@
 import { MemoryDocumentStore } from "../../../src/adapters/memory/memory-document-store.ts";
 import type { IncomingMessage } from "../../../src/ingest/topic-source.port.ts";
+import { bayOf } from "../../../src/message/bay.ts";
 import type { MessageId } from "../../../src/message/id.ts";
 import { epochMs } from "../../../src/message/time.ts";
 import { Clients } from "../clients.ts";
 import { Cluster } from "../cluster.ts";
-import { Ledger } from "../ledger.ts";
+import { Ledger, type MessageRecord } from "../ledger.ts";
 import { simDocuments } from "../sim-documents.ts";
 import { Broker } from "../sim-sink.ts";
 import { IngestTopic } from "../sim-source.ts";
 import { type StoreMaker, StoreServer } from "../store-server.ts";
 import { Storm } from "../storm.ts";
 import type { Trace } from "../trace.ts";
-import { World } from "../world.ts";
+import { epochStartMs, World } from "../world.ts";
 import { Book, type Sent } from "./book.ts";
 import { checkConsumers } from "./check-consumers.ts";
 import { Dependencies } from "./dependencies.ts";
@@ -141,7 +142,10 @@ const simulateWith = async (
     topics.origin.unacknowledged.length === 0 &&
     topics.retry.unacknowledged.length === 0 &&
     ingest.unacknowledged === 0 &&
-    [...ledger.messages.values()].every(({ state }) => state !== "claimed" && state !== "scheduled");
+    [...ledger.messages.values()].every(
+      (record) =>
+        record.state !== "claimed" && (record.state !== "scheduled" || waitsLong(options, record, world.nowMs)),
+    );
   const quietBy = async (limitMs: number): Promise<number | undefined> => {
     let lookedMs = 0;
     let isDone = false;
@@ -198,6 +202,13 @@ const simulateWith = async (
   });
   return { options, violations, trace: world.trace, book, events: world.events, simulatedMs: world.nowMs };
 };
+
+/**
+ * A process that starts while the service does not answer goes by the default policy, whose waits grow to half an hour.
+ * What waits so long and is not parked is on its way, as far as this run goes.
+ */
+export const waitsLong = ({ bound }: ConsumerOptions, { content }: MessageRecord, nowMs: number): boolean =>
+  bound && content.deliverAtMs - epochStartMs > nowMs + 60_000 && bayOf(epochMs(content.deliverAtMs)) === undefined;
 
 /** The policy is there before anybody asks for it. */
 const prepare = async (world: World, cluster: Cluster, options: ConsumerOptions): Promise<void> => {
