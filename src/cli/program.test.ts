@@ -146,6 +146,8 @@ describe("help", () => {
       "retry presets",
       "broker",
       "outbox migrate",
+      "outbox show",
+      "outbox resend",
       "relay",
     ]) {
       const page = await run(`${name} --help`);

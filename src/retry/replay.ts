@@ -52,6 +52,7 @@ export function* replay(
   policy: RetryPolicy,
   recorded: readonly RecordedMessage[],
   seed: number,
+  attemptsMax = replayAttemptsMax,
 ): Generator<void, Replay> {
   const random = { float: seeded(seed) };
   const tally = new Tally();
@@ -66,8 +67,8 @@ export function* replay(
     let previousDelayMs: DurationMs | undefined;
     for (;;) {
       if (++decisions % decisionsPerTurn === 0) yield;
-      if (decisions > decisionsMax) {
-        const why = `would need more than ${decisionsMax} attempts to live through; give fewer messages, or fewer attempts`;
+      if (decisions > attemptsMax) {
+        const why = `would need more than ${attemptsMax} attempts to live through; give fewer messages, or fewer attempts`;
         throw new EscapementError("invalid_field", `failures ${why}.`, { field: "failures" });
       }
       while (record.failures[at + 1] !== undefined && record.failures[at + 1]!.atMs <= nowMs) at++;
@@ -113,7 +114,7 @@ export const asRecorded = (recorded: readonly RecordedMessage[]): Replay => {
 /** About 5 ms of work. */
 const decisionsPerTurn = 5_000;
 /** Some seconds of work. */
-const decisionsMax = 2_000_000;
+const replayAttemptsMax = 2_000_000;
 
 class Tally {
   readonly #perMessage: ReplayedMessage[] = [];

@@ -81,7 +81,7 @@ export const runCrashes = async (kills: number, parallel = 3): Promise<CrashRepo
   }
 };
 
-const balance = (
+export const balance = (
   expected: readonly string[],
   messages: readonly { readonly body: Buffer; readonly properties: ReadonlyMap<string, string> }[],
 ) => {

@@ -129,7 +129,7 @@ export const simRetryService = (
         // Over the wire: nothing of it is shared with the service.
         const text = JSON.stringify(request);
         world.after(random.between(0.3, 2), process.node, () => {
-          const work = process.service.dependencies.sync(JSON.parse(text));
+          const work = process.service.retry.dependencies.sync(JSON.parse(text));
           process.requests.add(work);
           work
             .finally(() => process.requests.delete(work))

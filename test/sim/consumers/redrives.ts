@@ -129,7 +129,7 @@ export class Redrives {
     if (asked.isOver) return asked;
     const process = this.#random.pick(answering);
     world.after(0.2, process.node, () => {
-      const work = call(process.service.dead);
+      const work = call(process.service.retry.dead);
       process.requests.add(work);
       work
         .finally(() => process.requests.delete(work))

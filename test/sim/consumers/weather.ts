@@ -67,7 +67,7 @@ export class Weather {
         if (process === undefined) return;
         world.trace.mark("operator", "changes the policy");
         world.after(0.1, process.node, () => {
-          void process.service.policies.put("sim", { policy: options.nextPolicyInput }).catch(() => {});
+          void process.service.retry.policies.put("sim", { policy: options.nextPolicyInput }).catch(() => {});
         });
       });
     }
