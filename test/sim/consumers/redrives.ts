@@ -148,7 +148,7 @@ export class Redrives {
 }
 
 type Call<T> = { isOver: boolean; answer: T | undefined };
-type DeadRoom = Cluster["running"][number]["service"]["dead"];
+type DeadRoom = Cluster["running"][number]["service"]["retry"]["dead"];
 
 const answerMs = 3_000;
 /** Longer than a job's rates, waits, and a lease of a process that died with it. */

@@ -216,7 +216,7 @@ const prepare = async (world: World, cluster: Cluster, options: ConsumerOptions)
     const [service] = cluster.answering;
     let isDone = false;
     if (service !== undefined) {
-      const { policies } = service.service;
+      const { policies } = service.service.retry;
       world.after(0.1, service.node, () => {
         void policies
           .put("sim", { policy: options.policyInput })
