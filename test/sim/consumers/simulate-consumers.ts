@@ -52,6 +52,8 @@ export type ConsumerPlant = {
 const settleInMs = 1_500;
 /** After everything healed: what is parked comes out at the pace of a ramp, what is deferred comes again and again. */
 const calmDownMs = 150_000;
+/** In a lane that blocks everything waits for its head, and its waits are a second at least. */
+const lanesCalmDownMs = 400_000;
 
 export const simulateConsumers = async (seed: number, plant: ConsumerPlant = {}): Promise<ConsumerRun> => {
   const options = plant.options?.(consumerOptionsOf(seed)) ?? consumerOptionsOf(seed);
@@ -146,6 +148,7 @@ const simulateWith = async (
       (record) =>
         record.state !== "claimed" && (record.state !== "scheduled" || waitsLong(options, record, world.nowMs)),
     );
+  const patienceMs = options.order?.startsWith("block") === true ? lanesCalmDownMs : calmDownMs;
   const quietBy = async (limitMs: number): Promise<number | undefined> => {
     let lookedMs = 0;
     let isDone = false;
@@ -165,12 +168,12 @@ const simulateWith = async (
     }
     return dead;
   };
-  let quietMs = await quietBy(healedMs + calmDownMs);
+  let quietMs = await quietBy(healedMs + patienceMs);
   const redrives = new Redrives({ world, ledger, cluster, options });
   if (quietMs !== undefined && options.troubles.redrives > 0) {
     fleet.isMended = true;
     await redrives.run(deadNow);
-    quietMs = await quietBy(world.nowMs + calmDownMs);
+    quietMs = await quietBy(world.nowMs + patienceMs);
   }
   // Handlers that were left behind may still end.
   await world.run(world.nowMs + 500);
