@@ -7,7 +7,7 @@ import { askAgainMs, type Disposition, invisibleFor } from "./disposition.ts";
 import { handOverOf } from "./hand-over.ts";
 import type { HandOvers } from "./hand-overs.ts";
 import type { InHand } from "./held.ts";
-import type { Lanes } from "./order.ts";
+import { type Lanes, sentBackMinMs } from "./order.ts";
 import type { Remembered } from "./remembered.ts";
 
 /**
@@ -79,7 +79,7 @@ export class Disposal<T> {
     // It comes again, or has come to somebody else: what we would hand over is theirs to decide.
     if (work.stale) {
       inHand.release(work);
-      return next(work);
+      return lanes.blocks ? this.#leaveLane(work) : next(work);
     }
     if (lanes.blocks && disposition.kind !== "dead" && !work.ofRetryTopic) {
       this.#count(disposition);
@@ -133,6 +133,13 @@ export class Disposal<T> {
       inHand.giveBack(work, invisibleMs),
       ...followers.map((follower) => this.#sendBack(follower, invisibleMs)),
     ]);
+  }
+
+  /** Its head is somebody else's by now and not over, so it is not its followers' turn here. */
+  async #leaveLane(work: Work<T>): Promise<void> {
+    const { lanes, clock } = this.#options;
+    const followers = lanes.block(work, clock.monotonicMs()) as readonly Work<T>[];
+    await Promise.all(followers.map((follower) => this.#sendBack(follower, sentBackMinMs)));
   }
 
   async #sendBack(work: Work<T>, invisibleMs: number): Promise<void> {

@@ -21,10 +21,8 @@ type Lane = {
   blocked: { headId: string; untilMs: number } | undefined;
 };
 
-/** A head that is not back so long after its time has gone to another process; its lane is that one's business then. */
-const headLateMs = 5_000;
 /** Who comes before its blocked head is sent back for no less than this. */
-const sentBackMinMs = 1_000;
+export const sentBackMinMs = 1_000;
 
 export class Lanes {
   readonly #order: Order | undefined;
@@ -50,7 +48,8 @@ export class Lanes {
     }
     const { blocked } = lane;
     if (blocked !== undefined) {
-      if (blocked.headId !== held.id && nowMs < blocked.untilMs + headLateMs) {
+      // Later than that, an ordered broker brings a follower only because its head is over, with whomever it was.
+      if (blocked.headId !== held.id && nowMs < blocked.untilMs) {
         return Math.max(sentBackMinMs, blocked.untilMs - nowMs);
       }
       lane.blocked = undefined;

@@ -205,7 +205,8 @@ export class Releaser {
     }
     const perSec = release.perSec * share;
     // A part of a probe is kept from round to round, or a small share of few probes would never be one.
-    bay.credit = perSec === 0 ? bay.credit % 1 : Math.min(Math.max(1, perSec), bay.credit + (perSec * passedMs) / 1_000);
+    bay.credit =
+      perSec === 0 ? bay.credit % 1 : Math.min(Math.max(1, perSec), bay.credit + (perSec * passedMs) / 1_000);
   }
 
   #spreadMs(): number {

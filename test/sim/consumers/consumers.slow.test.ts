@@ -1,14 +1,23 @@
 import { describe, expect, it } from "vitest";
 import { report } from "../report.ts";
+import type { ConsumerOptions } from "./options.ts";
 import { simulateConsumers } from "./simulate-consumers.ts";
 
+/** Another world than the seed's own. */
+const blocking = (options: ConsumerOptions): ConsumerOptions => ({
+  ...options,
+  order: "block-queue",
+  messages: Math.min(options.messages, 25),
+});
+
 /** Seeds that once found a bug, and what it was. The world may have changed since; they are lived through all the same. */
-const remembered: readonly (readonly [number, string])[] = [
+const remembered: readonly (readonly [number, string, ((options: ConsumerOptions) => ConsumerOptions)?])[] = [
   [18, "probes with an interval below two seconds never came out of the bay, and what was parked stayed"],
+  [86, "followers ran before their head was over, because it had gone stale in the same hands", blocking],
 ];
 
-const everyPromiseOf = async (seed: number): Promise<void> => {
-  const run = await simulateConsumers(seed);
+const everyPromiseOf = async (seed: number, options = (own: ConsumerOptions) => own): Promise<void> => {
+  const run = await simulateConsumers(seed, { options });
   if (run.violations.length > 0) expect.fail(report(run));
 };
 
@@ -26,5 +35,7 @@ describe("with consumers, every promise is kept", () => {
     );
   }
 
-  it.each(remembered)("in the day of seed %i: %s", everyPromiseOf, patienceMs);
+  for (const [seed, what, options] of remembered) {
+    it(`in the day of seed ${seed}: ${what}`, () => everyPromiseOf(seed, options), patienceMs);
+  }
 });

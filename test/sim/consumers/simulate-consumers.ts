@@ -1,17 +1,18 @@
 import { MemoryDocumentStore } from "../../../src/adapters/memory/memory-document-store.ts";
 import type { IncomingMessage } from "../../../src/ingest/topic-source.port.ts";
+import { bayOf } from "../../../src/message/bay.ts";
 import type { MessageId } from "../../../src/message/id.ts";
 import { epochMs } from "../../../src/message/time.ts";
 import { Clients } from "../clients.ts";
 import { Cluster } from "../cluster.ts";
-import { Ledger } from "../ledger.ts";
+import { Ledger, type MessageRecord } from "../ledger.ts";
 import { simDocuments } from "../sim-documents.ts";
 import { Broker } from "../sim-sink.ts";
 import { IngestTopic } from "../sim-source.ts";
 import { type StoreMaker, StoreServer } from "../store-server.ts";
 import { Storm } from "../storm.ts";
 import type { Trace } from "../trace.ts";
-import { World } from "../world.ts";
+import { epochStartMs, World } from "../world.ts";
 import { Book, type Sent } from "./book.ts";
 import { checkConsumers } from "./check-consumers.ts";
 import { Dependencies } from "./dependencies.ts";
@@ -51,6 +52,8 @@ export type ConsumerPlant = {
 const settleInMs = 1_500;
 /** After everything healed: what is parked comes out at the pace of a ramp, what is deferred comes again and again. */
 const calmDownMs = 150_000;
+/** In a lane that blocks everything waits for its head, and its waits are a second at least. */
+const lanesCalmDownMs = 400_000;
 
 export const simulateConsumers = async (seed: number, plant: ConsumerPlant = {}): Promise<ConsumerRun> => {
   const options = plant.options?.(consumerOptionsOf(seed)) ?? consumerOptionsOf(seed);
@@ -141,7 +144,11 @@ const simulateWith = async (
     topics.origin.unacknowledged.length === 0 &&
     topics.retry.unacknowledged.length === 0 &&
     ingest.unacknowledged === 0 &&
-    [...ledger.messages.values()].every(({ state }) => state !== "claimed" && state !== "scheduled");
+    [...ledger.messages.values()].every(
+      (record) =>
+        record.state !== "claimed" && (record.state !== "scheduled" || waitsLong(options, record, world.nowMs)),
+    );
+  const patienceMs = options.order?.startsWith("block") === true ? lanesCalmDownMs : calmDownMs;
   const quietBy = async (limitMs: number): Promise<number | undefined> => {
     let lookedMs = 0;
     let isDone = false;
@@ -161,12 +168,12 @@ const simulateWith = async (
     }
     return dead;
   };
-  let quietMs = await quietBy(healedMs + calmDownMs);
+  let quietMs = await quietBy(healedMs + patienceMs);
   const redrives = new Redrives({ world, ledger, cluster, options });
   if (quietMs !== undefined && options.troubles.redrives > 0) {
     fleet.isMended = true;
     await redrives.run(deadNow);
-    quietMs = await quietBy(world.nowMs + calmDownMs);
+    quietMs = await quietBy(world.nowMs + patienceMs);
   }
   // Handlers that were left behind may still end.
   await world.run(world.nowMs + 500);
@@ -198,6 +205,13 @@ const simulateWith = async (
   });
   return { options, violations, trace: world.trace, book, events: world.events, simulatedMs: world.nowMs };
 };
+
+/**
+ * A process that starts while the service does not answer goes by the default policy, whose waits grow to half an hour.
+ * What waits so long and is not parked is on its way, as far as this run goes.
+ */
+export const waitsLong = ({ bound }: ConsumerOptions, { content }: MessageRecord, nowMs: number): boolean =>
+  bound && content.deliverAtMs - epochStartMs > nowMs + 60_000 && bayOf(epochMs(content.deliverAtMs)) === undefined;
 
 /** The policy is there before anybody asks for it. */
 const prepare = async (world: World, cluster: Cluster, options: ConsumerOptions): Promise<void> => {

@@ -36,7 +36,11 @@ export class Weather {
       world.after(random.between(300, random.pick([3_000, 9_000])), undefined, () => dependencies.comeBack(key));
     });
     times(troubles.crashes, (worker) => fleet.crash(worker, random.between(20, 3_000)));
-    times(troubles.pauses, (worker) => fleet.pause(worker, random.between(50, random.pick([500, invisibleMs * 1.5]))));
+    times(troubles.pauses, (worker) => {
+      const forMs = random.between(50, random.pick([500, invisibleMs * 1.5]));
+      // Nobody stands still beyond the storm: the promises count from its end.
+      fleet.pause(worker, Math.min(forMs, fromMs + stormMs - world.nowMs));
+    });
     times(troubles.stops, (worker) => void fleet.stop(worker, random.between(20, 2_000)));
     times(troubles.ingestOutages, () => {
       fleet.ways.isIngestClosed = true;
@@ -73,11 +77,10 @@ export class Weather {
   heal(): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    const { fleet, dependencies, topics, world } = this.#parts;
+    const { fleet, dependencies, topics } = this.#parts;
     Object.assign(fleet.ways, { isIngestClosed: false, lostHandOver: 0, lostSync: 0 });
     for (const topic of [topics.origin, topics.retry]) Object.assign(topic.troubles, { lostReply: 0, duplicate: 0 });
     for (const key of dependencies.keys) dependencies.comeBack(key);
-    for (const { node } of fleet.living) node.frozenUntilMs = Math.min(node.frozenUntilMs, world.nowMs);
   }
 }
 
