@@ -58,4 +58,6 @@ export type Work<T> = Held & {
   value: ConsumedMessage<T> | undefined;
   readonly released: boolean;
   mustBeHandedOver: boolean;
+  /** It stays with the broker, and was given out before for a reason that this process does not know. */
+  isDoubted: boolean;
 };
