@@ -18,7 +18,7 @@ const points = [
   "tx-committed",
   "half-committing",
 ] as const satisfies readonly Failpoint[];
-const kills = Number(process.env.TX_HALF_KILLS ?? 20);
+const kills = Number(process.env.TX_HALF_KILLS ?? 15);
 const atOnce = 3;
 const lifeMaxMs = 40_000;
 const child = fileURLToPath(new URL("half-crash-child.ts", import.meta.url));
