@@ -166,7 +166,10 @@ const failedRuns = (
   const failed = book.runsOf(entry, node).filter((run) => run.startMs < beforeMs && countsAsAttempt(run, beforeMs));
   const present = entry.deliveries.findLast((delivery) => delivery.node === node && delivery.atMs <= beforeMs);
   const certain = failed.filter(
-    ({ delivery }) => delivery === present?.number || entry.deliveries[delivery - 1]!.changedMs.length > 0,
+    ({ delivery, end, aborted, endMs }) =>
+      (delivery === present?.number || entry.deliveries[delivery - 1]!.changedMs.length > 0) &&
+      // Standing still, a process may hear the end of its handler before it notices how late that is.
+      !(end === "late" && book.hadTrouble(node, aborted!.atMs, endMs!)),
   );
   return { least: certain.length, most: failed.length };
 };
