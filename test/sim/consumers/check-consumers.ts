@@ -306,9 +306,7 @@ const unansweredOf = ({ deliveries }: Entry): number =>
   deliveries.slice(0, -1).filter(({ changedMs }) => changedMs.length === 0).length;
 
 /** Where nothing fails but handlers, everything happens exactly once. */
-const checkCalm = ({ name, entries, script }: Sent, violated: Violated): void => {
-  // What kills its process takes others with it.
-  void script;
+const checkCalm = ({ name, entries }: Sent, violated: Violated): void => {
   const hops = new Map<string, number>();
   for (const { envelope } of entries) {
     const hop = `${envelope?.replays ?? 0}.${envelope?.hop ?? 0}`;
