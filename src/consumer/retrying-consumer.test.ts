@@ -279,6 +279,41 @@ describe("crashes", () => {
     expect([...stage.broker.left("orders"), ...stage.broker.left("ESC_RETRY_g")]).toEqual([]);
   });
 
+  it("RT-08 those that were in hand beside it share its deaths, and not its end", async () => {
+    const stage = new ConsumerStage();
+    const bodies = ["a", "b", "poison", "c", "d", "e"];
+    for (const body of bodies) stage.broker.send("orders", body);
+    const done: string[] = [];
+    const lastOnes: string[][] = [];
+    for (let life = 0; life < 6; life++) {
+      let isDead = false;
+      const lastChances = new Set<string>();
+      const mine = stage.start({
+        settings: { concurrency: 8, invisibleMs: 10_000 },
+        handler: async ({ body }, { attempt }) => {
+          const name = body.toString();
+          if (attempt === 3) lastChances.add(name);
+          lastOnes.push([...lastChances]);
+          await new Promise<void>((resolve) => stage.time.after(name === "poison" ? 100 : 1_000, resolve));
+          if (isDead) return never();
+          if (name === "poison") {
+            isDead = true;
+            stage.kill(mine);
+            return never();
+          }
+          lastChances.delete(name);
+          done.push(name);
+        },
+      });
+      await stage.time.pass(60_000);
+      stage.kill(mine);
+    }
+    expect(done.sort()).toEqual(["a", "b", "c", "d", "e"]);
+    expect(stage.ingest.dead.map(({ said, envelope }) => [said, envelope.crashes])).toEqual([["crash_loop", 3]]);
+    expect(Math.max(...lastOnes.map((names) => names.length))).toBe(1);
+    expect([...stage.broker.left("orders"), ...stage.broker.left("ESC_RETRY_g")]).toEqual([]);
+  });
+
   it("RT-26 two processes of one group, one stopping: each message is done once, and nobody counts a crash", async () => {
     const stage = new ConsumerStage();
     const done: string[] = [];
