@@ -57,5 +57,7 @@ export type Work<T> = Held & {
   envelope: RetryEnvelope;
   value: ConsumedMessage<T> | undefined;
   readonly released: boolean;
+  /** One more process that ends with it in hand, and it is taken for the cause. */
+  readonly lastChance: boolean;
   mustBeHandedOver: boolean;
 };

@@ -4,14 +4,14 @@ import { DependencyGuard } from "../retry/dependency-guard.ts";
 import type { RetryEnvelope } from "../retry/envelope.ts";
 import { failureOf, type ThrownFailure } from "../retry/fingerprint.ts";
 import { defaultBreaker, defaultBudget } from "../retry/policy.ts";
-import { sleep } from "../runtime/timers.ts";
+import { sleep, type Timers } from "../runtime/timers.ts";
 import { arrivalOf } from "./arrival.ts";
 import { type AttemptResult, runAttempt } from "./attempt.ts";
 import { carriedBy, originIdOf } from "./carried.ts";
 import type { ConsumedSource, RetryingConsumerParts, Work } from "./consumer-parts.ts";
 import { type ConsumerStats, emptyStats } from "./consumer-stats.ts";
 import { Disposal } from "./disposal.ts";
-import { buried, type Disposition, later, parked, type Surroundings } from "./disposition.ts";
+import { buried, type Disposition, failed, later, ownFailure, parked, type Surroundings } from "./disposition.ts";
 import { HandOvers } from "./hand-overs.ts";
 import { type ConsumedMessage, checkedKey, consumedMessage } from "./handler-context.ts";
 import { InHand } from "./held.ts";
@@ -27,6 +27,9 @@ const heldPerPlace = 2;
 /** Beyond the budget: soon again, spread so that they do not come all at once. */
 const deferMinMs = 1_000;
 const deferSpreadMs = 2_000;
+/** Those that may not run beside each other come again this much later, so far apart that most then find the place free. */
+const aloneMinMs = 2_000;
+const aloneSpreadMs = 10_000;
 const stopLookMs = 50;
 
 /**
@@ -44,7 +47,7 @@ const stopLookMs = 50;
 export class RetryingConsumer<T = Buffer> {
   readonly #parts: RetryingConsumerParts<T>;
   readonly #policies: KnownPolicies;
-  readonly #guard = new DependencyGuard();
+  readonly #guard = new DependencyGuard({ opened: () => this.#link?.hurry() });
   readonly #inHand: InHand;
   readonly #handOvers: HandOvers;
   readonly #remembered = new Remembered();
@@ -190,7 +193,9 @@ export class RetryingConsumer<T = Buffer> {
     });
     const { envelope, mustBeHandedOver } = arrival;
     const released = carried.envelope.parkedAtMs !== undefined;
-    const work: Work<T> = { ...held, envelope, mustBeHandedOver, released, value: undefined };
+    const { crashes } = envelope;
+    const lastChance = crashes > 0 && crashes + 1 >= this.#around(message, envelope).inUse.policy.limits.maxCrashes;
+    const work: Work<T> = { ...held, envelope, mustBeHandedOver, released, lastChance, value: undefined };
     this.#inHand.take(work);
     if (isFinished) this.#stats.cameAgain++;
     else if (arrival.isCrash) this.#stats.crashes++;
@@ -201,6 +206,10 @@ export class RetryingConsumer<T = Buffer> {
       this.#disposal.dispose(work, disposition);
       return;
     }
+    if (lastChance && !this.#isAlone(work)) {
+      this.#disposal.dispose(work, this.#deferred(work, aloneMinMs, aloneSpreadMs));
+      return;
+    }
     const turn = this.#lanes.enter(work, clock.monotonicMs());
     if (turn === true) this.#ready.push(work);
     else if (turn !== false) this.#disposal.sendBack(work, turn);
@@ -209,8 +218,10 @@ export class RetryingConsumer<T = Buffer> {
   // --- working --------------------------------------------------------------------------------------------------
 
   #pump(): void {
-    while (this.#ready.length > 0 && this.#running < this.#places()) {
-      const work = this.#ready.shift()!;
+    while (this.#running < this.#places()) {
+      const next = this.#ready.findIndex((one) => !one.lastChance || this.#isAlone(one));
+      if (next < 0) return;
+      const [work] = this.#ready.splice(next, 1) as [Work<T>];
       this.#running++;
       void this.#work(work)
         .catch((error: unknown) => {
@@ -224,6 +235,15 @@ export class RetryingConsumer<T = Buffer> {
           this.#changed();
         });
     }
+  }
+
+  /**
+   * A process that dies takes all with it that it has in hand, and each of them has crashed once more. So that those
+   * that were beside the cause do not end with it, nobody's last chance is shared with another's: of several in hand
+   * one stays, and does not begin before the others are safe elsewhere.
+   */
+  #isAlone(work: Work<T>): boolean {
+    return !this.#inHand.hasBeside(work, (other) => (other as Work<T>).lastChance);
   }
 
   /** Handlers that never end take no places, up to as many as there are places; then they do. */
@@ -243,6 +263,7 @@ export class RetryingConsumer<T = Buffer> {
 
   async #work(work: Work<T>): Promise<void> {
     const { handler, verify, settings, clock, timers } = this.#parts;
+    if (work.stale) return this.#disposal.drop(work);
     const decoded = await this.#decode(work);
     if (decoded !== undefined) return this.#disposal.dispose(work, decoded);
     const message = work.value!;
@@ -254,11 +275,7 @@ export class RetryingConsumer<T = Buffer> {
       const kind = work.released ? "released" : work.envelope.attempt > 0 ? "retry" : "fresh";
       const may = this.#guard.decide(key, kind, around.nowMs);
       if (may === "park") return this.#disposal.dispose(work, parked(work.envelope, key, around.nowMs));
-      if (may === "defer") {
-        const waitMs = deferMinMs + Math.floor(this.#parts.random.float() * deferSpreadMs);
-        const atMs = epochMs(around.nowMs + waitMs);
-        return this.#disposal.dispose(work, later("defer", work.envelope, atMs, around.nowMs));
-      }
+      if (may === "defer") return this.#disposal.dispose(work, this.#deferred(work, deferMinMs, deferSpreadMs));
     }
     this.#stats.attempts++;
     const result = await runAttempt({
@@ -295,11 +312,19 @@ export class RetryingConsumer<T = Buffer> {
   }
 
   async #decode(work: Work<T>): Promise<Disposition | undefined> {
-    const { decode } = this.#parts;
+    const { decode, timers, settings } = this.#parts;
     const plain = consumedMessage(work.message, work.envelope, work.message.body);
     try {
       // Without a decoder T is Buffer.
-      const value = decode === undefined ? (plain.value as T) : await decode(plain.value, plain);
+      const value =
+        decode === undefined
+          ? (plain.value as T)
+          : await within(decode(plain.value, plain), settings.handlerTimeoutMs, timers);
+      if (value === tooLong) {
+        const around = this.#around(work.message, work.envelope);
+        const text = `decode took longer than ${settings.handlerTimeoutMs} ms`;
+        return failed(work.envelope, ownFailure("transient", "decode_timeout", text), around);
+      }
       work.value = { ...plain, value };
       return undefined;
     } catch (error) {
@@ -352,6 +377,13 @@ export class RetryingConsumer<T = Buffer> {
     return later("return", envelope, nowMs, nowMs);
   }
 
+  /** A little later, without an attempt. */
+  #deferred({ envelope }: Work<T>, minMs: number, spreadMs: number): Disposition {
+    const { clock, random } = this.#parts;
+    const nowMs = clock.nowMs();
+    return later("defer", envelope, epochMs(nowMs + minMs + Math.floor(random.float() * spreadMs)), nowMs);
+  }
+
   #next(work: Work<T>): void {
     const next = this.#lanes.leave(work) as Work<T> | undefined;
     if (next !== undefined) this.#ready.push(next);
@@ -359,3 +391,14 @@ export class RetryingConsumer<T = Buffer> {
 }
 
 const done: Disposition = { kind: "done" };
+
+const tooLong = Symbol("too long");
+/** Whatever comes of it later is of no interest, and no unhandled rejection either. */
+const within = <R>(result: R | Promise<R>, timeoutMs: number, timers: Timers): Promise<R | typeof tooLong> | R =>
+  typeof (result as Partial<Promise<R>> | undefined | null)?.then === "function"
+    ? new Promise((resolve, reject) => {
+        const timer = timers.after(timeoutMs, () => resolve(tooLong));
+        const end = () => timer.cancel();
+        Promise.resolve(result).finally(end).then(resolve, reject);
+      })
+    : result;

@@ -1,4 +1,12 @@
-import { type BreakerPhase, type BreakerState, type Calls, closedBreaker, step } from "../retry/breaker.ts";
+import {
+  type BreakerPhase,
+  type BreakerState,
+  type Calls,
+  closedBreaker,
+  type Slot,
+  step,
+  withWindow,
+} from "../retry/breaker.ts";
 import { type BreakerSettings, type BudgetSettings, defaultBreaker } from "../retry/policy.ts";
 
 /**
@@ -43,6 +51,8 @@ export type Part = {
   readonly node: string;
   readonly share: NodeShare;
   readonly calls: Calls;
+  /** Calls of the window that are older than the document; added once. */
+  readonly window: readonly Slot[];
   readonly terms: BreakerSettings | null;
   readonly budget: BudgetSettings | null;
   readonly reportedAtMs: number;
@@ -78,7 +88,10 @@ export const contribute = (
     terms,
     budget,
     ...(isForced ? { forced } : undefined),
-    breaker: isForced || terms === null ? shared.breaker : step(shared.breaker, part.calls, terms, nowMs),
+    breaker:
+      isForced || terms === null
+        ? shared.breaker
+        : step(withWindow(shared.breaker, part.window), part.calls, terms, nowMs),
     nodes,
     reportedAtMs: Math.max(shared.reportedAtMs, part.reportedAtMs),
     parkedAtMs: Math.max(shared.parkedAtMs, part.parkedAtMs),
