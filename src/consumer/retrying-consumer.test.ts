@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { durationMs } from "../message/time.ts";
 import { PermanentError, UnknownOutcomeError } from "../retry/classified-errors.ts";
+import { encodeEnvelope } from "../retry/envelope-codec.ts";
 import type { HandlerContext } from "./handler-context.ts";
 import { ConsumerStage, fixedSecond, grouped } from "./testing/consumer-stage.ts";
 
@@ -277,6 +279,80 @@ describe("crashes", () => {
     ]);
     expect(stage.broker.acked).toContain("healthy");
     expect([...stage.broker.left("orders"), ...stage.broker.left("ESC_RETRY_g")]).toEqual([]);
+  });
+
+  it.each([0, 100])(
+    "RT-08 those in hand beside one that kills after %i ms share its deaths, and not its end",
+    async (ms) => {
+      const stage = new ConsumerStage();
+      const bodies = ["poison", "a", "b", "c", "d", "e"];
+      for (const body of bodies) stage.broker.send("orders", body);
+      const done: string[] = [];
+      const lastOnes: string[][] = [];
+      for (let life = 0; life < 6; life++) {
+        let isDead = false;
+        const lastChances = new Set<string>();
+        const mine = stage.start({
+          settings: { concurrency: 8, invisibleMs: 10_000 },
+          handler: async ({ body }, { attempt }) => {
+            const name = body.toString();
+            if (attempt === 3) lastChances.add(name);
+            lastOnes.push([...lastChances]);
+            await new Promise<void>((resolve) => stage.time.after(name === "poison" ? ms : 1_000, resolve));
+            if (isDead) return never();
+            if (name === "poison") {
+              isDead = true;
+              stage.kill(mine);
+              return never();
+            }
+            lastChances.delete(name);
+            done.push(name);
+          },
+        });
+        await stage.time.pass(60_000);
+        stage.kill(mine);
+      }
+      // Twice where it dies between a handler's end and the acknowledgement.
+      expect([...new Set(done)].sort()).toEqual(["a", "b", "c", "d", "e"]);
+      expect(stage.ingest.dead.map(({ said, envelope }) => [said, envelope.crashes])).toEqual([["crash_loop", 3]]);
+      expect(Math.max(...lastOnes.map((names) => names.length))).toBe(1);
+      expect([...stage.broker.left("orders"), ...stage.broker.left("ESC_RETRY_g")]).toEqual([]);
+    },
+  );
+
+  it("RT-08 a last chance does not begin before the others that came with it are safe elsewhere", async () => {
+    const stage = new ConsumerStage();
+    for (const body of ["poison", "a", "b", "c"]) {
+      const envelope = encodeEnvelope({
+        group: "g",
+        originTopic: "orders",
+        originId: body,
+        originBornAtMs: stage.time.nowMs(),
+        hop: 2,
+        attempt: 2,
+        crashes: 2,
+        parkedMs: durationMs(0),
+        policy: "test",
+        history: [],
+        replays: 0,
+        redirects: 0,
+      });
+      stage.broker.send("ESC_RETRY_g", body, { properties: new Map([["ESC_RETRY", envelope!]]) });
+    }
+    for (let life = 0; life < 3; life++) {
+      const mine = stage.start({
+        settings: { concurrency: 64 }, // So that one poll brings all.
+        handler: ({ body }) => {
+          if (body.toString() === "poison") stage.kill(mine);
+        },
+      });
+      await stage.time.pass(60_000);
+      stage.kill(mine);
+    }
+    expect(stage.ingest.dead.map(({ said, envelope }) => [said, envelope.originId])).toEqual([
+      ["crash_loop", "poison"],
+    ]);
+    expect(stage.broker.left("ESC_RETRY_g")).toEqual([]);
   });
 
   it("RT-26 two processes of one group, one stopping: each message is done once, and nobody counts a crash", async () => {

@@ -27,6 +27,9 @@ const heldPerPlace = 2;
 /** Beyond the budget: soon again, spread so that they do not come all at once. */
 const deferMinMs = 1_000;
 const deferSpreadMs = 2_000;
+/** Those that may not run beside each other come again this much later, so far apart that most then find the place free. */
+const aloneMinMs = 2_000;
+const aloneSpreadMs = 10_000;
 const stopLookMs = 50;
 
 /**
@@ -197,7 +200,17 @@ export class RetryingConsumer<T = Buffer> {
     });
     const { envelope, mustBeHandedOver, isDoubted } = arrival;
     const released = carried.envelope.parkedAtMs !== undefined;
-    const work: Work<T> = { ...held, envelope, mustBeHandedOver, isDoubted, released, value: undefined };
+    const { crashes } = envelope;
+    const lastChance = crashes > 0 && crashes + 1 >= this.#around(message, envelope).inUse.policy.limits.maxCrashes;
+    const work: Work<T> = {
+      ...held,
+      envelope,
+      mustBeHandedOver,
+      isDoubted,
+      released,
+      lastChance,
+      value: undefined,
+    };
     this.#inHand.take(work);
     if (isFinished) this.#stats.cameAgain++;
     else if (arrival.isCrash) this.#stats.crashes++;
@@ -208,6 +221,10 @@ export class RetryingConsumer<T = Buffer> {
       this.#disposal.dispose(work, disposition);
       return;
     }
+    if (lastChance && !this.#isAlone(work)) {
+      this.#disposal.dispose(work, this.#deferred(work, aloneMinMs, aloneSpreadMs));
+      return;
+    }
     const turn = this.#lanes.enter(work, clock.monotonicMs());
     if (turn === true) this.#ready.push(work);
     else if (turn !== false) this.#disposal.sendBack(work, turn);
@@ -216,8 +233,10 @@ export class RetryingConsumer<T = Buffer> {
   // --- working --------------------------------------------------------------------------------------------------
 
   #pump(): void {
-    while (this.#ready.length > 0 && this.#running < this.#places()) {
-      const work = this.#ready.shift()!;
+    while (this.#running < this.#places()) {
+      const next = this.#ready.findIndex((one) => !one.lastChance || this.#isAlone(one));
+      if (next < 0) return;
+      const [work] = this.#ready.splice(next, 1) as [Work<T>];
       this.#running++;
       void this.#work(work)
         .catch((error: unknown) => {
@@ -231,6 +250,15 @@ export class RetryingConsumer<T = Buffer> {
           this.#changed();
         });
     }
+  }
+
+  /**
+   * A process that dies takes all with it that it has in hand, and each of them has crashed once more. So that those
+   * that were beside the cause do not end with it, nobody's last chance is shared with another's: of several in hand
+   * one stays, and does not begin before the others are safe elsewhere.
+   */
+  #isAlone(work: Work<T>): boolean {
+    return !this.#inHand.hasBeside(work, (other) => (other as Work<T>).lastChance);
   }
 
   /** Handlers that never end take no places, up to as many as there are places; then they do. */
@@ -262,11 +290,7 @@ export class RetryingConsumer<T = Buffer> {
       const kind = work.released ? "released" : work.envelope.attempt > 0 ? "retry" : "fresh";
       const may = this.#guard.decide(key, kind, around.nowMs);
       if (may === "park") return this.#disposal.dispose(work, parked(work.envelope, key, around.nowMs));
-      if (may === "defer") {
-        const waitMs = deferMinMs + Math.floor(this.#parts.random.float() * deferSpreadMs);
-        const atMs = epochMs(around.nowMs + waitMs);
-        return this.#disposal.dispose(work, later("defer", work.envelope, atMs, around.nowMs));
-      }
+      if (may === "defer") return this.#disposal.dispose(work, this.#deferred(work, deferMinMs, deferSpreadMs));
     }
     if (work.isDoubted && this.#link !== undefined) {
       const crashed = await this.#doubtCleared(work, this.#link);
@@ -391,6 +415,13 @@ export class RetryingConsumer<T = Buffer> {
   #returned({ envelope }: Work<T>): Disposition {
     const nowMs = this.#parts.clock.nowMs();
     return later("return", envelope, nowMs, nowMs);
+  }
+
+  /** A little later, without an attempt. */
+  #deferred({ envelope }: Work<T>, minMs: number, spreadMs: number): Disposition {
+    const { clock, random } = this.#parts;
+    const nowMs = clock.nowMs();
+    return later("defer", envelope, epochMs(nowMs + minMs + Math.floor(random.float() * spreadMs)), nowMs);
   }
 
   #next(work: Work<T>): void {
