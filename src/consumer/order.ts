@@ -43,7 +43,7 @@ export class Lanes {
 
   /** True when it may be worked on now; false when it waits for its turn; a number: send it back for so long. */
   enter(held: Held, nowMs: number): boolean | number {
-    const name = this.#nameOf(held);
+    const name = this.laneOf(held);
     if (name === undefined) return true;
     let lane = this.#lanes.get(name);
     if (lane === undefined) {
@@ -69,7 +69,7 @@ export class Lanes {
 
   /** Its turn is over; answers whose turn it is now. */
   leave(held: Held): Held | undefined {
-    const name = this.#nameOf(held);
+    const name = this.laneOf(held);
     const lane = name === undefined ? undefined : this.#lanes.get(name);
     if (lane === undefined || lane.head !== held) return undefined;
     lane.head = lane.waiting.shift();
@@ -79,7 +79,7 @@ export class Lanes {
 
   /** Nothing of its lane goes on before it is here again; answers its followers, who go back as well. */
   block(held: Held, untilMs: number): readonly Held[] {
-    const name = this.#nameOf(held);
+    const name = this.laneOf(held);
     const lane = name === undefined ? undefined : this.#lanes.get(name);
     if (lane === undefined) return [];
     lane.blocked = { headId: held.id, untilMs };
@@ -89,7 +89,7 @@ export class Lanes {
 
   /** It is in other hands by now, and its lane goes where it is; answers its followers that are still here. */
   abandon(held: Held): readonly Held[] {
-    const name = this.#nameOf(held);
+    const name = this.laneOf(held);
     const lane = name === undefined ? undefined : this.#lanes.get(name);
     if (lane === undefined || lane.head !== held) return [];
     this.#lanes.delete(name!);
@@ -98,7 +98,7 @@ export class Lanes {
 
   /** Somebody of its lane is here already. */
   isBehind(held: Held): boolean {
-    const name = this.#nameOf(held);
+    const name = this.laneOf(held);
     return name !== undefined && this.#lanes.get(name)?.head !== undefined;
   }
 
@@ -118,7 +118,8 @@ export class Lanes {
     this.#sweepAt = Math.max(lanesToSweep, 2 * this.#lanes.size);
   }
 
-  #nameOf({ message, ofRetryTopic }: Held): string | undefined {
+  /** Undefined: it has no order. */
+  laneOf({ message, ofRetryTopic }: Held): string | undefined {
     if (this.#order === undefined || ofRetryTopic) return undefined;
     if (this.#order === "block-queue") return `${message.topic}/${message.queueId ?? 0}`;
     return message.messageGroup === undefined ? undefined : `${message.topic}/${message.messageGroup}`;

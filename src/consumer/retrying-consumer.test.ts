@@ -845,6 +845,74 @@ describe("RT-18 order", () => {
   });
 });
 
+describe("RT-18 a head that kills its process", () => {
+  const crashing = async (settings: { kills: (body: string) => boolean; lives: number; isAway?: boolean }) => {
+    const stage = new ConsumerStage();
+    if (settings.isAway === true) stage.answer = undefined;
+    for (const body of ["a1", "a2", "a3"]) stage.broker.send("orders", body, grouped("a"));
+    const seen: string[] = [];
+    let consumer = stage.start({ order: "block-key", handler: () => {} });
+    stage.kill(consumer);
+    for (let life = 0; life < settings.lives; life++) {
+      let isDead = false;
+      consumer = stage.start({
+        order: "block-key",
+        policy: { ...fixedSecond, limits: { maxAttempts: 50, maxCrashes: 3 } },
+        handler: ({ body }, { attempt }) => {
+          if (isDead) return never();
+          seen.push(`${body}/${attempt}`);
+          if (!settings.kills(body.toString())) return undefined;
+          isDead = true;
+          stage.kill(consumer);
+          return never();
+        },
+      });
+      await stage.time.pass(31_000);
+      if (!isDead) await stage.time.pass(31_000);
+      stage.kill(consumer);
+    }
+    return { stage, seen };
+  };
+
+  it("is a crash loop at maxCrashes that are known, and its followers, held all the while, are as new", async () => {
+    const { stage, seen } = await crashing({ kills: (body) => body === "a1", lives: 6 });
+    // The first time nobody wrote down that it began.
+    expect(seen).toEqual(["a1/1", "a1/2", "a1/3", "a1/4", "a2/1", "a3/1"]);
+    expect(stage.ingest.dead).toMatchObject([{ said: "crash_loop", envelope: { crashes: 3, attempt: 4 } }]);
+    expect(stage.broker.left("orders")).toEqual([]);
+  });
+
+  it("while nobody can write that down, it is ended by its attempts, and nobody waits for long", async () => {
+    const { stage, seen } = await crashing({ kills: (body) => body === "a1", lives: 5, isAway: true });
+    expect(seen).toEqual(["a1/1", "a1/2", "a1/3", "a1/4", "a1/5"]);
+    expect(stage.ingest.dead).toEqual([]);
+  });
+
+  it("orderly stops are no crashes, however many", async () => {
+    const stage = new ConsumerStage();
+    stage.broker.ordered = true;
+    for (const body of ["a1", "a2"]) stage.broker.send("orders", body, grouped("a"));
+    for (let life = 0; life < 8; life++) {
+      const consumer = stage.start({
+        order: "block-key",
+        policy: { ...fixedSecond, limits: { maxAttempts: 50, maxCrashes: 3 } },
+        handler: () => {
+          throw new Error("down");
+        },
+      });
+      await stage.time.pass(2_500);
+      void consumer.stop();
+      await stage.time.pass(3_000);
+    }
+    expect(stage.ingest.dead).toEqual([]);
+    const seen: string[] = [];
+    // By the broker's count the attempts of this policy are over, for the follower too, which never had one.
+    stage.start({ order: "block-key", handler: ({ body }, { attempt }) => void seen.push(`${body}/${attempt}`) });
+    await stage.time.pass(60_000);
+    expect(seen).toEqual(["a1/5", "a2/1"]);
+  });
+});
+
 describe("RT-18 a head in other hands", () => {
   it("that went stale here: its followers do not run here, and what is stale is not run at all", async () => {
     const stage = new ConsumerStage();

@@ -105,7 +105,8 @@ export class RetryingConsumer<T = Buffer> {
       heldMax: settings.concurrency * heldPerPlace,
       held: () => this.#inHand.size,
       take: (from, messages) => {
-        for (const message of messages) this.#take(from, message);
+        const ahead = new Set<string>();
+        for (const message of messages) this.#take(from, message, ahead);
         this.#changed();
       },
       timers,
@@ -159,7 +160,8 @@ export class RetryingConsumer<T = Buffer> {
     this.#pump();
   }
 
-  #take({ source, ofRetryTopic }: ConsumedSource, message: IncomingMessage): void {
+  /** @param ahead the lanes of those that came together with it and before it */
+  #take({ source, ofRetryTopic }: ConsumedSource, message: IncomingMessage, ahead: Set<string>): void {
     const { clock, settings, group } = this.#parts;
     const id = originIdOf(message);
     this.#stats.received++;
@@ -180,22 +182,30 @@ export class RetryingConsumer<T = Buffer> {
       stale: false,
       doubtful: false,
     };
+    const lane = this.#lanes.laneOf(held);
+    const isBehind = lane !== undefined && (ahead.has(lane) || this.#lanes.isBehind(held));
+    if (lane !== undefined) ahead.add(lane);
+    // A lane that blocks runs its head alone anyway, and nothing of it may go away and come back.
+    const isBlocking = this.#lanes.blocks && !ofRetryTopic;
     const isFinished = this.#remembered.isFinished(id);
     const arrival = arrivalOf({
       carried: carried.envelope,
       broken: carried.broken,
       deliveryAttempt: message.deliveryAttempt,
       back: this.#remembered.take(id),
-      blocks: this.#lanes.blocks && !ofRetryTopic,
+      blocks: isBlocking,
+      isBehind,
+      crashesAreCounted: this.#link !== undefined,
       handingOverFails: this.#handOvers.inTrouble,
       nowMs: clock.nowMs(),
       around: (envelope) => this.#around(message, envelope),
     });
-    const { envelope, mustBeHandedOver } = arrival;
+    const { envelope, mustBeHandedOver, isDoubted } = arrival;
     const released = carried.envelope.parkedAtMs !== undefined;
     const { crashes } = envelope;
-    const lastChance = crashes > 0 && crashes + 1 >= this.#around(message, envelope).inUse.policy.limits.maxCrashes;
-    const work: Work<T> = { ...held, envelope, mustBeHandedOver, released, lastChance, value: undefined };
+    const { maxCrashes } = this.#around(message, envelope).inUse.policy.limits;
+    const lastChance = !isBlocking && crashes > 0 && crashes + 1 >= maxCrashes;
+    const work: Work<T> = { ...held, envelope, mustBeHandedOver, isDoubted, released, lastChance, value: undefined };
     this.#inHand.take(work);
     if (isFinished) this.#stats.cameAgain++;
     else if (arrival.isCrash) this.#stats.crashes++;
@@ -277,6 +287,12 @@ export class RetryingConsumer<T = Buffer> {
       if (may === "park") return this.#disposal.dispose(work, parked(work.envelope, key, around.nowMs));
       if (may === "defer") return this.#disposal.dispose(work, this.#deferred(work, deferMinMs, deferSpreadMs));
     }
+    if (work.isDoubted && this.#link !== undefined) {
+      const crashed = await this.#doubtCleared(work, this.#link);
+      if (work.stale) return this.#disposal.drop(work);
+      if (crashed !== undefined) return this.#disposal.dispose(work, crashed);
+    }
+    const delivery = work.message.deliveryAttempt;
     this.#stats.attempts++;
     const result = await runAttempt({
       message,
@@ -289,8 +305,27 @@ export class RetryingConsumer<T = Buffer> {
       clock,
       timers,
     });
+    if (work.isDoubted) this.#link?.answered(work.id, delivery);
     if ("left" in result && result.left !== undefined) this.#leaveBehind(result.left);
     this.#disposal.dispose(work, this.#judged(work, result, key));
+  }
+
+  /** How often it killed its process stands with the service, because it cannot be handed over to carry it. */
+  async #doubtCleared(work: Work<T>, link: ServiceLink): Promise<Disposition | undefined> {
+    const { id, message, envelope } = work;
+    const crashes = await link.begins(id, message.deliveryAttempt);
+    if (crashes === undefined || crashes === 0) return undefined;
+    this.#stats.crashes++;
+    const failure = ownFailure("crash", "crash", `its handler began ${crashes} times and nobody heard of it again`);
+    // The last of them is among the attempts already.
+    const before = { ...envelope, attempt: Math.max(0, envelope.attempt - 1), crashes: crashes - 1 };
+    const disposition = failed(before, failure, this.#around(message, envelope));
+    if (disposition.kind === "dead") {
+      link.answered(id, message.deliveryAttempt);
+      return disposition;
+    }
+    if (disposition.kind !== "done") work.envelope = disposition.envelope;
+    return undefined;
   }
 
   /** Counts what an attempt came to, for the breaker of what it called, too. */

@@ -94,6 +94,15 @@ describe("the board", () => {
     expect(sharedOpenMs! - ownOpenMs!).toBeLessThan(2_000);
   });
 
+  it("a policy that has no breaker any more leaves none behind that stays open", async () => {
+    const all = new Workers();
+    await all.seconds(3, { failed: 20 });
+    expect(all.states[0]).toBe("open");
+    await all.seconds(15, { breaker: null });
+    expect(all.states).toEqual(["closed", "closed", "closed", "closed"]);
+    expect(all.fleet.nodes[0]!.board.releaseOf(key)).toMatchObject({ perSec: expect.any(Number) });
+  });
+
   it("gives the probes and the ramp to the workers in shares that come together to the whole", async () => {
     const all = new Workers();
     await all.seconds(3, { failed: 20 });

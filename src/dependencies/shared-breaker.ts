@@ -88,14 +88,17 @@ export const contribute = (
     terms,
     budget,
     ...(isForced ? { forced } : undefined),
-    breaker:
-      isForced || terms === null
-        ? shared.breaker
-        : step(withWindow(shared.breaker, part.window), part.calls, terms, nowMs),
+    breaker: isForced ? shared.breaker : stepped(shared.breaker, part, terms, nowMs),
     nodes,
     reportedAtMs: Math.max(shared.reportedAtMs, part.reportedAtMs),
     parkedAtMs: Math.max(shared.parkedAtMs, part.parkedAtMs),
   };
+};
+
+/** A policy that was changed to have no breaker must not leave one behind that is open for ever. */
+const stepped = (before: BreakerState, part: Part, terms: BreakerSettings | null, nowMs: number): BreakerState => {
+  if (terms !== null) return step(withWindow(before, part.window), part.calls, terms, nowMs);
+  return before.phase === "closed" ? before : closedBreaker(nowMs);
 };
 
 /** After it ends, the breaker goes on from where force left it: from open by probes, from closed with a fresh window. */
