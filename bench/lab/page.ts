@@ -21,6 +21,7 @@ const chapters: readonly [prefix: RegExp, title: string][] = [
   [/^(takeover|event loop|memory)\//, "Bad days, memory, event loop"],
   [/^bullmq\//, "Side by side with BullMQ"],
   [/^rocketmq timer\//, "Side by side with RocketMQ's own timer"],
+  [/^transactions\//, "Transactional sends"],
   [/^wheel\//, "The near window alone"],
 ];
 
