@@ -37,7 +37,7 @@ const brokerOfOurOwn = async ({ quick, runDir }: Lab): Promise<OwnBroker> => {
   let isFresh = true;
   return {
     async fresh() {
-      if (!isFresh) {
+      if (!isFresh && !quick) {
         await killService(handle);
         handle = await startAgain(handle);
       }

@@ -13,7 +13,7 @@ import { insertOrder, openTxWorld, underLoad } from "./lab/tx-world.ts";
  * The broker is killed under a business that keeps 16 transactions open: what it can write meanwhile, beside what it
  * writes with the broker there; and how long the backlog takes when the broker is back and the business goes on. The
  * broker is the embedded one, which is back in a moment on the same port. A minute stands for the hour: what grows with
- * the hour is the number of rows (transactions-relay shows what they cost), and catching up is bounded at 5,000 a second.
+ * the hour is the number of rows (transactions-size shows what they cost), and catching up is bounded at 5,000 a second.
  */
 const open = 16;
 

@@ -28,6 +28,7 @@ export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benc
   "transactions-cost": () => import("../transactions-cost.bench.ts"),
   "transactions-visible": () => import("../transactions-visible.bench.ts"),
   "transactions-relay": () => import("../transactions-relay.bench.ts"),
+  "transactions-size": () => import("../transactions-size.bench.ts"),
   "transactions-outage": () => import("../transactions-outage.bench.ts"),
   "transactions-half": () => import("../transactions-half.bench.ts"),
 };
@@ -45,6 +46,7 @@ export const withoutBroker: ReadonlySet<string> = new Set([
   "redrive",
   "embedded",
   "parked",
+  "transactions-size",
   "transactions-outage",
   "transactions-half",
 ]);

@@ -1,9 +1,9 @@
 import type { Pool } from "mysql2/promise";
-import { nowMs } from "../../src/adapters/mysql/mysql-outbox.ts";
+import { type MysqlOutbox, nowMs } from "../../src/adapters/mysql/mysql-outbox.ts";
 
 /**
  * Rows straight into the outbox, as transactions of an hour would have left them: ids in the order of time, all shards in
- * turn, no lanes. MariaDB's own table of numbers makes them.
+ * turn, no lanes; MariaDB's own table of numbers makes them. And a batch out of it, as the relay takes it.
  */
 export type OutboxFill = {
   readonly topic: string;
@@ -35,3 +35,12 @@ export const fillOutbox = async (pool: Pool, fill: OutboxFill): Promise<void> =>
 
 /** Sixteen bytes in the order of the rows, as time-ordered ids are. */
 const id = "UNHEX(CONCAT('0199000000007000', LPAD(HEX(seq), 16, '0')))";
+
+/** As a relay reads by default. */
+export const claimRows = 200;
+
+/** What the relay does for a batch of one shard: find and lock what is due, and read it with bodies. */
+export const claim = async (outbox: MysqlOutbox, shard: number): Promise<number[]> => {
+  const stubs = await outbox.due(shard, claimRows);
+  return (await outbox.fetch(stubs.map(({ row }) => row))).map(({ row }) => row);
+};
