@@ -22,6 +22,7 @@ const chapters: readonly [prefix: RegExp, title: string][] = [
   [/^bullmq\//, "Side by side with BullMQ"],
   [/^bullmq retries\//, "Retries side by side with BullMQ"],
   [/^rocketmq timer\//, "Side by side with RocketMQ's own timer"],
+  [/^transactions\//, "Transactional sends"],
   [/^wheel\//, "The near window alone"],
 ];
 

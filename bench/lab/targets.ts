@@ -97,6 +97,15 @@ export const targets: readonly Target[] = [
   times("rocketmq timer/ours lateness", "rocketmq timer/100 ms lateness", 1 / 2, "p99 ms"),
   times("rocketmq timer/ours drain", "rocketmq timer/1000 ms drain", 1, "last after ms"),
   times("rocketmq timer/ours drain", "rocketmq timer/100 ms drain", 1, "last after ms"),
+  atMost("transactions/outbox 16", "statements", 7.5),
+  atMost("transactions/outbox 64", "statements", 7.5),
+  atMost("transactions/visible fast", "duplicates", 0),
+  atMost("transactions/visible left behind", "p99 ms", 7_000),
+  times("transactions/claim at 10000000", "transactions/claim at 10000", 2, "claim p50 ms"),
+  times("transactions/claim at 10000000", "transactions/claim at 10000", 3, "claim p99 ms"),
+  times("transactions/claim at 10000000", "transactions/claim at 10000", 3, "next due p50 ms"),
+  times("transactions/outage down", "transactions/outage up", 0.8),
+  atMost("transactions/outage after", "not sent", 0),
 ];
 
 export type Verdict = Target & {
