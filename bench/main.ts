@@ -4,9 +4,9 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { Redis } from "ioredis";
-import { startRedis, startRocketmq, stopServices } from "../scripts/services.mjs";
+import { startMysql, startRedis, startRocketmq, stopServices } from "../scripts/services.mjs";
 import { changes, readBaseline, writeBaseline } from "./lab/baseline.ts";
-import { benchmarks, withoutBroker } from "./lab/benchmarks.ts";
+import { benchmarks, named, withMysql, withoutBroker } from "./lab/benchmarks.ts";
 import { thisMachine } from "./lab/machine.ts";
 import { pageOf, type Run } from "./lab/page.ts";
 import type { Lab, Row } from "./lab/row.ts";
@@ -61,8 +61,9 @@ if (options["docs-from"] !== "") {
   process.exit(0);
 }
 
-const names = options.only === "" ? Object.keys(benchmarks) : options.only.split(",").map((name) => name.trim());
-const unknown = names.filter((name) => !Object.hasOwn(benchmarks, name));
+const asked = options.only === "" ? Object.keys(benchmarks) : options.only.split(",").map((name) => name.trim());
+const unknown = asked.filter((name) => named(name).length === 0);
+const names = asked.flatMap(named);
 if (unknown.length > 0) {
   say(`no benchmark is called ${unknown.join(", ")}; there are ${Object.keys(benchmarks).join(", ")}`);
   process.exit(2);
@@ -114,6 +115,7 @@ const main = async (): Promise<number> => {
   const lab = { quick: options.quick, runDir, redis: { url: redis.url, pid: redis.pids.server! } };
   // A broker that is up is a quarter of a core for its first minutes, so it is started for those who need it.
   let rocketmq: Lab["rocketmq"] = { endpoint: "", nameserver: "", broker: "", pid: 0 };
+  let mysql: Lab["mysql"] = { url: "", pid: 0 };
   const rows: Row[] = [];
   const failed: string[] = [];
   for (const name of names) {
@@ -121,9 +123,13 @@ const main = async (): Promise<number> => {
       const { endpoint, nameserver, broker, pids } = await startRocketmq({ runDir, timerPrecisionMs: 1000, say });
       rocketmq = { endpoint, nameserver, broker, pid: pids.proxy! };
     }
+    if (mysql.pid === 0 && withMysql(name)) {
+      const { url, pids } = await startMysql({ runDir, say });
+      mysql = { url, pid: pids.server! };
+    }
     const beganMs = performance.now();
     say(`\n${name}`);
-    const outcome = await runOne(name, { ...lab, rocketmq });
+    const outcome = await runOne(name, { ...lab, rocketmq, mysql });
     rows.push(...outcome.rows);
     if (outcome.failed) failed.push(name);
     await admin.config("SET", "appendfsync", "always");

@@ -15,7 +15,7 @@ const tolerance = 0.25;
 /** Below this the kernel's ticks of 10 ms decide, not the code. */
 const microsMin = 0.5;
 /** Whose cost is ours to keep. */
-const compared = ["server", "redis", "generator"] as const;
+const compared = ["server", "redis", "generator", "application", "database"] as const;
 
 const file = fileURLToPath(new URL("../baseline.json", import.meta.url));
 

@@ -24,8 +24,19 @@ export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benc
   takeover: () => import("../takeover.bench.ts"),
   "event-loop": () => import("../event-loop.bench.ts"),
   bullmq: () => import("../bullmq.bench.ts"),
+  "bullmq-retries": () => import("../bullmq-retries.bench.ts"),
   "rocketmq-timer": () => import("../rocketmq-timer.bench.ts"),
+  "transactions-cost": () => import("../transactions-cost.bench.ts"),
+  "transactions-visible": () => import("../transactions-visible.bench.ts"),
+  "transactions-relay": () => import("../transactions-relay.bench.ts"),
+  "transactions-size": () => import("../transactions-size.bench.ts"),
+  "transactions-outage": () => import("../transactions-outage.bench.ts"),
+  "transactions-half": () => import("../transactions-half.bench.ts"),
 };
+
+/** What `--only` names: one, or all that begin with the name (`transactions`). */
+export const named = (name: string): string[] =>
+  Object.hasOwn(benchmarks, name) ? [name] : Object.keys(benchmarks).filter((one) => one.startsWith(`${name}-`));
 
 /** Those that can run before there is a broker. */
 export const withoutBroker: ReadonlySet<string> = new Set([
@@ -36,4 +47,10 @@ export const withoutBroker: ReadonlySet<string> = new Set([
   "redrive",
   "embedded",
   "parked",
+  "transactions-size",
+  "transactions-outage",
+  "transactions-half",
 ]);
+
+/** Those that are given a MariaDB. */
+export const withMysql = (name: string): boolean => name.startsWith("transactions-");

@@ -37,6 +37,7 @@ const consuming = await consumeAll({
 
 process.on("message", async (question) => {
   if (question === "summary") process.send!({ ...lateness.summary(), duplicates, lastAtMs });
+  if (question === "arrivals") process.send!([...seen]);
   if (question === "clear") {
     lateness.clear();
     process.send!("cleared");

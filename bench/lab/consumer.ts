@@ -10,6 +10,8 @@ export type WitnessSummary = Summary & { readonly duplicates: number; readonly l
 export type Witness = {
   readonly pid: number;
   summary(): Promise<WitnessSummary>;
+  /** When each message was first there, by its id. */
+  arrivals(): Promise<ReadonlyMap<string, number>>;
   clear(): Promise<void>;
   stop(): Promise<void>;
 };
@@ -35,6 +37,7 @@ export const startWitness = async (
   return {
     pid: child.pid!,
     summary: async () => (await ask("summary")) as WitnessSummary,
+    arrivals: async () => new Map((await ask("arrivals")) as [string, number][]),
     clear: async () => void (await ask("clear")),
     async stop() {
       child.send("stop");

@@ -18,8 +18,8 @@ export type EmbeddedBroker = {
 
 const cli = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
 
-export const startEmbeddedBroker = async (folder: string): Promise<EmbeddedBroker> => {
-  const port = await freePort();
+export const startEmbeddedBroker = async (folder: string, givenPort?: number): Promise<EmbeddedBroker> => {
+  const port = givenPort ?? (await freePort());
   const beganMs = performance.now();
   const flags = process.env.BENCH_NODE_FLAGS?.split(" ") ?? [];
   const child = spawn(process.execPath, [...flags, cli, "broker", "--port", String(port), "--data", folder], {

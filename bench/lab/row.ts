@@ -2,7 +2,7 @@
  * What a benchmark says: one row per thing measured. A rate is only as good as the quietness of the machine; CPU µs per
  * message survives a noisy one, so every row carries it for every process that took part.
  */
-export type Role = "generator" | "server" | "redis" | "rocketmq" | "consumer";
+export type Role = "generator" | "application" | "server" | "redis" | "database" | "rocketmq" | "consumer";
 
 export type Row = {
   /** Stable, for targets and baseline: `http/single`. */
@@ -33,6 +33,8 @@ export type Lab = {
     /** The JVM that is proxy and broker. */
     readonly pid: number;
   };
+  /** MariaDB; without address unless the benchmark is one of those that use it. */
+  readonly mysql: { readonly url: string; readonly pid: number };
 };
 
 export type Report = (row: Row) => void;

@@ -3,7 +3,7 @@ import type { Role, Row } from "./row.ts";
 import type { Verdict } from "./targets.ts";
 
 /** Rows as text: for the terminal and for Markdown. */
-const roles: readonly Role[] = ["generator", "server", "redis", "rocketmq", "consumer"];
+const roles: readonly Role[] = ["generator", "application", "server", "redis", "database", "rocketmq", "consumer"];
 
 /** Three figures say all there is to say. */
 export const figure = (value: number): string => {

@@ -185,13 +185,15 @@ export class RetryingConsumer<T = Buffer> {
     const lane = this.#lanes.laneOf(held);
     const isBehind = lane !== undefined && (ahead.has(lane) || this.#lanes.isBehind(held));
     if (lane !== undefined) ahead.add(lane);
+    // A lane that blocks runs its head alone anyway, and nothing of it may go away and come back.
+    const isBlocking = this.#lanes.blocks && !ofRetryTopic;
     const isFinished = this.#remembered.isFinished(id);
     const arrival = arrivalOf({
       carried: carried.envelope,
       broken: carried.broken,
       deliveryAttempt: message.deliveryAttempt,
       back: this.#remembered.take(id),
-      blocks: this.#lanes.blocks && !ofRetryTopic,
+      blocks: isBlocking,
       isBehind,
       crashesAreCounted: this.#link !== undefined,
       handingOverFails: this.#handOvers.inTrouble,
@@ -201,16 +203,9 @@ export class RetryingConsumer<T = Buffer> {
     const { envelope, mustBeHandedOver, isDoubted } = arrival;
     const released = carried.envelope.parkedAtMs !== undefined;
     const { crashes } = envelope;
-    const lastChance = crashes > 0 && crashes + 1 >= this.#around(message, envelope).inUse.policy.limits.maxCrashes;
-    const work: Work<T> = {
-      ...held,
-      envelope,
-      mustBeHandedOver,
-      isDoubted,
-      released,
-      lastChance,
-      value: undefined,
-    };
+    const { maxCrashes } = this.#around(message, envelope).inUse.policy.limits;
+    const lastChance = !isBlocking && crashes > 0 && crashes + 1 >= maxCrashes;
+    const work: Work<T> = { ...held, envelope, mustBeHandedOver, isDoubted, released, lastChance, value: undefined };
     this.#inHand.take(work);
     if (isFinished) this.#stats.cameAgain++;
     else if (arrival.isCrash) this.#stats.crashes++;

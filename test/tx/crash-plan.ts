@@ -42,7 +42,7 @@ export const cellName = ({ mode, step, of }: Cell): string => `${mode} ${step}${
 
 /** Checks and overdue halves come a few at a time. */
 const nthMax = { "check-judged": 4, "backstop-sent": 3 } as Readonly<Record<string, number>>;
-const nthMaxElse = 9;
+const nthMaxElse = 5;
 
 export const lifeOf = (index: number, round: number, random: SeededRandom): Life => {
   const cell = cells[index % cells.length]!;
