@@ -83,7 +83,7 @@ const redrive = async (
   await service.start();
   const meter = new Meter({ server: process.pid, ...(name === "redis" ? { redis: lab.redis.pid } : {}) });
   const beganMs = performance.now();
-  await service.dead.redrive({ filter: {}, reason: "benchmark", canary: 0, ramp: 0, rate }, "default");
+  await service.retry.dead.redrive({ filter: {}, reason: "benchmark", canary: 0, ramp: 0, rate }, "default");
   const untilMs = performance.now() + (1_000 * count) / rate + 60_000;
   while (sentAtMs.length < count && performance.now() < untilMs) await pause(50);
   const [firstMs, lastMs] = [sentAtMs[0]!, sentAtMs.at(-1)!];
@@ -124,14 +124,14 @@ const look = async (report: Report, name: string, open: () => Promise<Stores>, c
     await work();
     return Math.round(10 * (performance.now() - beganMs)) / 10;
   };
-  const first = await timed(() => service.dead.list({}, 100, "default"));
-  const again = await timed(() => service.dead.list({}, 100, "default"));
+  const first = await timed(() => service.retry.dead.list({}, 100, "default"));
+  const again = await timed(() => service.retry.dead.list({}, 100, "default"));
   let scanned = 0;
   const filtered = await timed(async () => {
-    scanned = (await service.dead.list({ topic: "none" }, 100, "default")).scanned;
+    scanned = (await service.retry.dead.list({ topic: "none" }, 100, "default")).scanned;
   });
-  const groups = await timed(() => service.dead.groups({}, "default"));
-  const recent = await timed(() => service.dead.list({ from: String(Date.now() - 1) }, 100, "default"));
+  const groups = await timed(() => service.retry.dead.groups({}, "default"));
+  const recent = await timed(() => service.retry.dead.list({ from: String(Date.now() - 1) }, 100, "default"));
   const measured = meter.stop(1, 1);
   await service.stop();
   const { perSecond: _none, ...rest } = measured;

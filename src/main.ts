@@ -32,7 +32,8 @@ const start = async (config: Config, surroundings: Surroundings): Promise<() => 
   const { groups } = parts;
   const service = new Service(parts);
   await service.start();
-  const { intake, dead, policies, dependencies } = service;
+  const { intake, retry } = service;
+  const { dead, policies, dependencies } = retry;
   const app = createApp({ intake, dead, overview: service, groups, policies, dependencies, log, timers });
   // Requests under way are answered; new ones are refused from now on.
   const stop = (): Promise<void> => service.stop(app.close());

@@ -44,7 +44,7 @@ it("RT-16 a policy that another process bound decides about failed sends here, w
   await elsewhere.put("once", { policy: { limits: { maxAttempts: 1 } } });
   await elsewhere.bind({ topic: "orders", tag: "paid", policy: "once" });
   const sinceMs = machineClock.monotonicMs();
-  while (service.policies.policyFor("orders", "paid") === undefined) {
+  while (service.retry.policies.policyFor("orders", "paid") === undefined) {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   expect(machineClock.monotonicMs() - sinceMs).toBeLessThan(2_000);

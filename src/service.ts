@@ -1,19 +1,9 @@
 import type { Overview } from "./admin/overview.port.ts";
-import { DeadRoom } from "./dead/dead-room.ts";
-import { keepByPolicies } from "./dead/keep-by-policies.ts";
-import { DeadKeeping } from "./dead/keeping.ts";
-import { RedriveLoop } from "./dead/redrive-loop.ts";
-import { RedriveReports } from "./dead/redrive-reports.ts";
 import type { DelayStore } from "./delay/delay-store.port.ts";
 import { Loader } from "./delay/loader.ts";
 import { NearSet } from "./delay/near-set.ts";
 import type { ShardWorker } from "./delay/ownership.port.ts";
 import { ShardKeeper } from "./delay/shard-keeper.ts";
-import { BayBook } from "./dependencies/bay-book.ts";
-import { DependencyBoard } from "./dependencies/board.ts";
-import { DependencyDesk } from "./dependencies/desk.ts";
-import { ParkedCount } from "./dependencies/parked-count.ts";
-import { Releaser } from "./dependencies/releaser.ts";
 import { Dispatcher } from "./dispatch/dispatcher.ts";
 import type { Sink } from "./dispatch/sink.port.ts";
 import type { DocumentStore } from "./documents/document-store.port.ts";
@@ -26,7 +16,7 @@ import type { TopicSource } from "./ingest/topic-source.port.ts";
 import { EscapementError } from "./message/errors.ts";
 import type { DurationMs } from "./message/time.ts";
 import { formatInstant } from "./message/time.ts";
-import { PolicyBook } from "./policies/policy-book.ts";
+import { RetryRooms } from "./retry-rooms.ts";
 import { CheckedClock, clockToleranceMs, type MachineClock } from "./runtime/clock.ts";
 import { Health } from "./runtime/health.ts";
 import type { Log } from "./runtime/log.ts";
@@ -73,16 +63,13 @@ export const defaultTenant = "default";
 const checkEveryMs = 1_000;
 /** As often as it reads in good days; a store that is back finds everything loaded half a second later. */
 const loaderBackoffMaxMs = 500;
-/** Others wait to hear of an outage, and what is parked to come out. */
-const dependencyBackoffMaxMs = 1_000;
 /** How long a stop waits for what is being sent; then other processes take over by lease. */
 const drainMaxMs = 8_000;
 
 export class Service implements Overview {
   readonly intake: StoreIntake;
-  readonly policies: PolicyBook;
-  readonly dependencies: DependencyDesk;
-  readonly dead: DeadRoom;
+  /** What the retry engine offers to the API: policies, dependencies, the dead. */
+  readonly retry: RetryRooms;
   readonly #parts: ServiceParts;
   readonly #clock: CheckedClock;
   readonly #health: Health;
@@ -91,19 +78,11 @@ export class Service implements Overview {
   readonly #dispatcher: Dispatcher;
   readonly #loader: Loader;
   readonly #topics: TopicGate;
-  readonly #parked: ParkedCount;
-  readonly #redrives: RedriveLoop;
   readonly #loops: {
     checks: Loop;
     keeper: Loop;
     loader: Loop;
     ticker: Loop;
-    policies: Loop;
-    board: Loop;
-    releaser: Loop;
-    redrives: Loop;
-    reports: Loop;
-    keeping: Loop;
     receivers: Loop[];
   };
   #stopping = false;
@@ -111,25 +90,12 @@ export class Service implements Overview {
   constructor(parts: ServiceParts) {
     this.#parts = parts;
     this.#metrics = parts.metrics;
-    const {
-      store,
-      documents,
-      sink,
-      directory,
-      memory,
-      sources,
-      machine,
-      timers,
-      random,
-      log,
-      node,
-      leaseMs,
-      ownTopics,
-    } = parts;
+    const { store, sink, directory, memory, sources, machine, timers, random, log, node, leaseMs, ownTopics } = parts;
     const clock = new CheckedClock(machine);
     this.#clock = clock;
     this.#health = new Health(log);
-    this.policies = new PolicyBook({ documents: parts.documents, clock, log });
+    const loop = (name: string, runOnce: (signal: AbortSignal) => Promise<number>, errorBackoffMaxMs = 5_000) =>
+      new Loop({ name, timers, log, runOnce, errorBackoffMs: { first: 100, max: errorBackoffMaxMs } });
     const near = new NearSet({
       startMs: clock.nowMs(),
       ...(parts.nearEntriesMax === undefined ? undefined : { entriesMax: parts.nearEntriesMax }),
@@ -161,10 +127,27 @@ export class Service implements Overview {
       leaseMs,
       fit: () => clock.trusted && !this.#stopping,
     });
+    this.retry = new RetryRooms({
+      store,
+      documents: parts.documents,
+      clock,
+      random,
+      log,
+      node,
+      ownTopics,
+      metrics: this.#metrics,
+      window: {
+        owns: (shard) => this.#dispatcher.owns(shard),
+        offer: (id, offset, lane, shard, dueMs) => this.#dispatcher.offer(id, offset, lane, shard, dueMs),
+      },
+      owned: () => this.#keeper.heldShards,
+      members: () => this.#keeper.members,
+      loop,
+    });
     this.#dispatcher = new Dispatcher({
       store,
       sink,
-      policies: this.policies,
+      policies: this.retry.policies,
       near,
       leases: this.#keeper,
       clock,
@@ -196,73 +179,19 @@ export class Service implements Overview {
       ownTopics,
     });
 
-    const bays = new BayBook(documents);
-    const board = new DependencyBoard({ documents, clock, log, node, members: () => this.#keeper.members });
-    const releaser = new Releaser({
-      store,
-      clock,
-      board,
-      bays,
-      owned: () => this.#keeper.heldShards,
-      offer: (id, offset, lane, shard, dueMs) => this.#dispatcher.offer(id, offset, lane, shard, dueMs),
-      log,
-    });
-    this.#parked = new ParkedCount(store, bays);
-    const reports = new RedriveReports(documents, node, log);
-    this.dependencies = new DependencyDesk({
-      board,
-      parked: this.#parked,
-      policies: this.policies,
-      clock,
-      redriveNews: reports,
-    });
-    const window = this.#dispatcher;
-    this.#redrives = new RedriveLoop({ store, documents, clock, log, node, ownTopics, window });
-    const keeping = new DeadKeeping({
-      store,
-      documents,
-      clock,
-      random,
-      log,
-      owned: () => this.#keeper.heldShards,
-      keepMsOf: keepByPolicies(this.policies, this.policies),
-      removed: (count) => this.#metrics.removed("policy", count),
-    });
-    this.dead = new DeadRoom({
-      store,
-      documents,
-      clock,
-      random,
-      ownTopics,
-      discarded: (count) => this.#metrics.removed("operator", count),
-      wake: () => {
-        this.#redrives.wake();
-        this.#loops.redrives.wake();
-      },
-    });
-
-    const loop = (name: string, runOnce: (signal: AbortSignal) => Promise<number>, errorBackoffMaxMs = 5_000) =>
-      new Loop({ name, timers, log, runOnce, errorBackoffMs: { first: 100, max: errorBackoffMaxMs } });
     this.#loops = {
       checks: loop("checks", () => this.#check()),
       // No slower in bad days than in good ones: a lease may end, or the store may be back, at any moment.
       keeper: loop("shard keeper", () => this.#keeper.runOnce(), Math.max(100, leaseMs / 10)),
       loader: loop("loader", (signal) => this.#loader.runOnce(signal), loaderBackoffMaxMs),
       ticker: loop("ticker", async () => this.#dispatcher.tick()),
-      // A change must hold within two seconds, so a failed look is not waited for long.
-      policies: loop("retry policies", () => this.policies.runOnce(), 1_000),
-      board: loop("dependency board", () => board.runOnce(), dependencyBackoffMaxMs),
-      releaser: loop("releaser", (signal) => releaser.runOnce(signal), dependencyBackoffMaxMs),
-      redrives: loop("redrives", () => this.#redrives.runOnce()),
-      reports: loop("redrive reports", () => reports.runOnce()),
-      keeping: loop("keeping of the dead", () => keeping.runOnce()),
       receivers: sources.map((source, i) => {
         const receiver = new TopicReceiver({
           source,
           store,
           accept: (admitted) => this.intake.accept(admitted),
-          parking: bays,
-          redrives: reports,
+          parking: this.retry.parking,
+          redrives: this.retry.redriveWitness,
           clock,
           random,
           log,
@@ -285,11 +214,6 @@ export class Service implements Overview {
     );
     this.#metrics.gauge("escapement_out", "Messages between claim and settle.", () => this.#dispatcher.out);
     this.#metrics.gauge("escapement_shards_owned", "Shards this process owns.", () => this.#keeper.heldShards.length);
-    this.#metrics.gauge(
-      "escapement_dependencies_not_closed",
-      "Dependencies that are open, probing or ramping.",
-      () => board.notClosed,
-    );
     this.#metrics.gauge("escapement_clock_skew_ms", "This machine's clock minus the store's.", () => clock.skewMs);
   }
 
@@ -311,12 +235,11 @@ export class Service implements Overview {
     // Better not to start than to accept what may be lost; a running process stops accepting instead.
     if (problem !== undefined) throw new EscapementError("store_refusing", problem.detail);
     await this.#topics.load();
-    await this.policies.runOnce();
+    await this.retry.load();
     await this.#keeper.runOnce();
-    const { checks, keeper, loader, ticker, policies, board, releaser, redrives, reports, keeping, receivers } =
-      this.#loops;
-    const loops = [checks, keeper, loader, ticker, policies, board, releaser, redrives, reports, keeping, ...receivers];
-    for (const loop of loops) loop.start();
+    const { checks, keeper, loader, ticker, receivers } = this.#loops;
+    for (const loop of [checks, keeper, loader, ticker, ...receivers]) loop.start();
+    this.retry.start();
     log.info(
       { node: this.#parts.node, shards: this.#keeper.heldShards.length, of: store.shardCount },
       "escapement is running",
@@ -331,10 +254,8 @@ export class Service implements Overview {
     if (this.#stopping) return;
     this.#stopping = true;
     const { store, sink, sources, timers, log } = this.#parts;
-    const { checks, keeper, loader, ticker, policies, board, releaser, redrives, reports, keeping, receivers } =
-      this.#loops;
-    await Promise.all([releaser, board, redrives, reports, keeping].map((loop) => loop.stop()));
-    await this.#redrives.stop();
+    const { checks, keeper, loader, ticker, receivers } = this.#loops;
+    await this.retry.stop();
     await Promise.all(receivers.map((loop) => loop.stop()));
     await Promise.all(sources.map((source) => source.close()));
     const drained = this.#keeper.handOverAll().then(() => true);
@@ -347,7 +268,7 @@ export class Service implements Overview {
         { out: this.#dispatcher.out },
         "stopped without an answer for everything sent; the next owner sends it again",
       );
-    await Promise.all([checks, keeper, loader, ticker, policies].map((loop) => loop.stop()));
+    await Promise.all([checks, keeper, loader, ticker].map((loop) => loop.stop()));
     await sink.close();
     await requests;
     await this.#parts.documents.close();
@@ -362,7 +283,7 @@ export class Service implements Overview {
     const { store, node } = this.#parts;
     const nowMs = this.#clock.nowMs();
     const shards = await Promise.all(Array.from({ length: store.shardCount }, (_, shard) => store.stats(shard, nowMs)));
-    const parked = await this.#parked.byKey();
+    const parked = await this.retry.parked.byKey();
     const byTopic: Record<string, number> = Object.create(null);
     for (const { waitingByTopic } of shards) {
       for (const [topic, count] of waitingByTopic) byTopic[topic] = (byTopic[topic] ?? 0) + count;

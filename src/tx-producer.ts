@@ -6,6 +6,7 @@ import { classifyMysqlFailure } from "./adapters/mysql/mysql-failure.ts";
 import { MysqlInbox } from "./adapters/mysql/mysql-inbox.ts";
 import { MysqlOutbox, mysqlOutboxWriter } from "./adapters/mysql/mysql-outbox.ts";
 import { openMysqlPool } from "./adapters/mysql/open-pool.ts";
+import { OutboxDesk } from "./adapters/mysql/outbox-desk.ts";
 import { checkSchema, type MigrationReport, migrateOutbox } from "./adapters/mysql/outbox-schema.ts";
 import { createRocketmqSink } from "./adapters/rocketmq/rocketmq-sink.ts";
 import type { SessionOptions } from "./adapters/rocketmq/session.ts";
@@ -359,6 +360,19 @@ export const migrate = async (mysql: string | Mysql2Pool): Promise<MigrationRepo
   } finally {
     connection.release();
     await own?.end();
+  }
+};
+
+/** For operators: what waits and what was put aside; and sending the latter again. */
+export const withOutboxDesk = async <T>(mysql: string, work: (desk: OutboxDesk) => Promise<T>): Promise<T> => {
+  const pool = openMysqlPool(mysql, { connections: 2 });
+  const desk = new OutboxDesk(pool);
+  try {
+    await shardsOf(pool);
+    return await work(desk);
+  } finally {
+    await desk.close();
+    await pool.end();
   }
 };
 

@@ -228,6 +228,28 @@ describe("the broker, imported from the package", () => {
   });
 });
 
+describe("the retrying consumer, imported from the package", () => {
+  const program = `
+    import { EscapementConsumerError, type HandlerContext, startConsumer, ThrottledError } from "escapement/consumer";
+    const handler = (message: { value: { n: number } }, context: HandlerContext<{ n: number }>) => {
+      if (message.value.n > 5) throw new ThrottledError("30s");
+      return context.snooze("5m");
+    };
+    const decode = (body: Buffer): { n: number } => JSON.parse(body.toString());
+    const options = { endpoint: "127.0.0.1:1", url: null, group: "g", topic: "t", decode };
+    const error = await startConsumer(options, handler).catch((thrown: unknown) => thrown);
+    console.log(error instanceof EscapementConsumerError && error.code);`;
+
+  it("says why it cannot start, and the process ends", async () => {
+    const { exitCode, stdout } = await run("node", write("consumer.mts", program));
+    expect([stdout, exitCode]).toEqual(["broker_unavailable\n", 0]);
+  });
+
+  it("type-checks, declarations included", () => {
+    expect(check("consumer.mts", program, ["--lib", "esnext", ...nodeTypes()])).toBe("");
+  });
+});
+
 describe("the SDK, imported from the package", () => {
   it("works from plain JavaScript", async () => {
     const server = await ScriptedServer.start();

@@ -40,11 +40,11 @@ const service = await embeddedService(
 );
 const app = createApp({
   intake: service.intake,
-  dead: service.dead,
+  dead: service.retry.dead,
   overview: service,
-  policies: service.policies,
+  policies: service.retry.policies,
   groups: { prepare: async (group) => ({ group, retryTopic: group, ingestTopic: "" }) },
-  dependencies: service.dependencies,
+  dependencies: service.retry.dependencies,
   log: silentLog,
   timers: systemTimers,
 });

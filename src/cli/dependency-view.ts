@@ -24,7 +24,7 @@ export const viewMoment = (item: DependencyDetails, nowMs: number, keyWidth: num
   const time = new Date(nowMs).toTimeString().slice(0, 8);
   const parts = [
     `${number(item.callsPerSec)} calls/s`.padStart(15),
-    `${failing(item)} failing`.padStart(13),
+    `${failing(item)} failing`.padStart(16),
     `${number(item.parked)} parked`.padStart(15),
   ];
   const line = `${printable(item.key).padEnd(keyWidth)}  ${parts.join("")}   ${stateText(item, nowMs)}`;

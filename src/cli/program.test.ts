@@ -104,7 +104,7 @@ describe("help", () => {
     expect(code).toBe(0);
     const commands = [...out.matchAll(/^ {2}([a-z]+) (?:\[| {2})/gm)].map(([, name]) => name!);
     expect(commands).toEqual(
-      "serve schedule get cancel reschedule stats dead redrives topics groups health retry dependencies broker outbox relay help".split(
+      "serve schedule get cancel reschedule stats dead redrives topics groups health retry dependencies broker outbox relay tx help".split(
         " ",
       ),
     );
@@ -146,7 +146,12 @@ describe("help", () => {
       "retry presets",
       "broker",
       "outbox migrate",
+      "outbox show",
+      "outbox resend",
       "relay",
+      "tx doctor",
+      "tx discarded list",
+      "tx discarded resume",
     ]) {
       const page = await run(`${name} --help`);
       expect(page.code).toBe(0);

@@ -458,7 +458,92 @@ describe("a hand-over that fails", () => {
   });
 });
 
+describe("doubt after a hand-over that failed", () => {
+  it("ends when handing over has worked for a minute: what kills processes is counted again", async () => {
+    const stage = new ConsumerStage();
+    stage.ingest.mode = "fail";
+    stage.broker.send("orders", "ordinary");
+    let isDown = true;
+    const consumer = stage.start({
+      settings: { concurrency: 2 },
+      handler: () => {
+        if (isDown) throw new Error("down");
+      },
+    });
+    await stage.time.pass(500);
+    stage.ingest.mode = "work";
+    isDown = false;
+    stage.broker.send("orders", "ordinary");
+    await stage.time.pass(500);
+    const suspicious = () => {
+      stage.broker.send("orders", "suspicious", { brokerMessageId: `s${stage.time.nowMs()}` });
+      stage.broker.sawBefore("orders");
+    };
+    // Handing over fails and then works: within the minute it may have been given back by a peer in the same need.
+    isDown = true;
+    stage.broker.send("orders", "ends the trouble");
+    await stage.time.pass(500);
+    isDown = false;
+    suspicious();
+    await stage.time.pass(5_000);
+    expect(consumer.stats().crashes).toBe(1);
+    expect(stage.ingest.all.filter(({ envelope }) => envelope.crashes > 0)).toEqual([]);
+    await stage.time.pass(61_000);
+    suspicious();
+    await stage.time.pass(5_000);
+    expect(stage.ingest.all.filter(({ envelope }) => envelope.crashes > 0)).toHaveLength(1);
+  });
+
+  it("a long wait that could not be handed over is shortened, so that the doubt can be short", async () => {
+    const stage = new ConsumerStage();
+    stage.ingest.mode = "fail";
+    stage.broker.send("orders", "a");
+    let runs = 0;
+    stage.start({
+      policy: { backoff: { kind: "fixed", delay: "30m", jitter: "none" } },
+      handler: () => {
+        if (++runs === 1) throw new Error("down");
+      },
+    });
+    await stage.time.pass(5_000);
+    stage.ingest.mode = "work";
+    await stage.time.pass(60_000);
+    expect(stage.ingest.all).toMatchObject([{ to: "retry", envelope: { attempt: 1, crashes: 0 } }]);
+    expect(runs).toBe(1);
+    await stage.time.pass(1_800_000);
+    expect(runs).toBe(2);
+  });
+});
+
 describe("time in hand", () => {
+  it("a message that comes again while its acknowledgement is under way is acknowledged once more", async () => {
+    const stage = new ConsumerStage();
+    let runs = 0;
+    stage.broker.send("orders", "a");
+    const source = stage.broker.source("orders");
+    let isFirst = true;
+    const slow = {
+      ...source,
+      changeInvisible: async () => ({ outcome: "failed" }) as const,
+      ack: async (taken: Parameters<typeof source.ack>[0]) => {
+        const before = taken.map((one) => ({ ...one }));
+        if (isFirst) {
+          isFirst = false;
+          await new Promise<void>((resolve) => stage.time.after(40_000, resolve));
+        }
+        return source.ack(before);
+      },
+    };
+    const consumer = stage.start({
+      sources: [{ source: slow, ofRetryTopic: false, polls: 1 }],
+      handler: () => void runs++,
+    });
+    await stage.time.pass(41_000);
+    expect(runs).toBe(1);
+    expect(stage.broker.left("orders")).toEqual([]);
+    expect(consumer.stats()).toMatchObject({ cameAgain: 1, notAcknowledged: 0, held: 0 });
+  });
+
   it("RT-10 a handler that outlives the invisibility is renewed and runs once", async () => {
     const stage = new ConsumerStage();
     let runs = 0;
@@ -654,6 +739,22 @@ describe("RT-19 a body that cannot be read", () => {
     ]);
   });
 
+  it("a decoder that does not come to an end counts as an attempt, and gives its place back", async () => {
+    const stage = new ConsumerStage();
+    for (const body of ["hangs", "fine"]) stage.broker.send("orders", body);
+    const seen: string[] = [];
+    stage.start({
+      settings: { concurrency: 1, handlerTimeoutMs: 60_000 },
+      decode: async (body) => (body.toString() === "hangs" ? ((await never()) as never) : body),
+      handler: ({ body }) => void seen.push(body.toString()),
+    });
+    await stage.time.pass(60_500);
+    expect(seen).toEqual(["fine"]);
+    expect(stage.ingest.all).toMatchObject([
+      { to: "retry", envelope: { attempt: 1, history: [{ class: "transient", code: "decode_timeout" }] } },
+    ]);
+  });
+
   it("a retry without a readable envelope of this group is dead with the reason", async () => {
     const stage = new ConsumerStage();
     let runs = 0;
@@ -744,6 +845,38 @@ describe("RT-18 order", () => {
   });
 });
 
+describe("RT-18 a head in other hands", () => {
+  it("that went stale here: its followers do not run here, and what is stale is not run at all", async () => {
+    const stage = new ConsumerStage();
+    stage.broker.ordered = true;
+    for (const body of ["a1", "a2", "a3"]) stage.broker.send("orders", body, grouped("a"));
+    // They came with their head in one poll, as a broker may bring them.
+    stage.broker.ordered = false;
+    const seen: string[] = [];
+    const source = stage.broker.source("orders");
+    const cutOff = { ...source, changeInvisible: async () => ({ outcome: "stale" }) as const };
+    const old = stage.start({
+      order: "block-key",
+      sources: [{ source: cutOff, ofRetryTopic: false, polls: 1 }],
+      handler: async (message, context) => {
+        seen.push(`old ${message.body}`);
+        await new Promise<void>((resolve) => stage.time.after(40_000, resolve));
+        context.snooze("1s");
+      },
+    });
+    await stage.time.pass(20_000);
+    stage.broker.ordered = true;
+    await stage.time.pass(19_000);
+    expect(old.stats().stale).toBe(3);
+    void old.stop();
+    stage.start({ order: "block-key", handler: (message) => void seen.push(`new ${message.body}`) });
+    await stage.time.pass(60_000);
+    expect(seen.filter((one) => one.startsWith("old"))).toEqual(["old a1"]);
+    expect(seen.filter((one) => one.startsWith("new"))).toEqual(["new a1", "new a2", "new a3"]);
+    expect(stage.broker.left("orders")).toEqual([]);
+  });
+});
+
 describe("a dependency that is down", () => {
   const dependency = () => "http:billing";
   const outage = async (stage: ConsumerStage) => {
@@ -798,6 +931,20 @@ describe("a dependency that is down", () => {
     await young.time.pass(500);
     expect(calls).toBe(1);
     expect(young.ingest.parked).toHaveLength(1);
+  });
+
+  it("is told at once when it is found down here, not at the next second", async () => {
+    const stage = new ConsumerStage();
+    const toldMs: number[] = [];
+    const startMs = stage.time.nowMs();
+    stage.answer = ({ dependencies }) => {
+      if (dependencies.some(({ failed }) => failed > 0)) toldMs.push(stage.time.nowMs() - startMs);
+      return { dependencies: [] };
+    };
+    await outage(stage);
+    // 20 failures at four a fiftieth of a second, and a look at them each tenth.
+    expect(toldMs[0]).toBeLessThan(400);
+    expect(toldMs.length).toBeLessThan(4);
   });
 
   it("the time in parking counts neither as age nor as an attempt", async () => {

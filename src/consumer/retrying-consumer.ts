@@ -4,14 +4,14 @@ import { DependencyGuard } from "../retry/dependency-guard.ts";
 import type { RetryEnvelope } from "../retry/envelope.ts";
 import { failureOf, type ThrownFailure } from "../retry/fingerprint.ts";
 import { defaultBreaker, defaultBudget } from "../retry/policy.ts";
-import { sleep } from "../runtime/timers.ts";
+import { sleep, type Timers } from "../runtime/timers.ts";
 import { arrivalOf } from "./arrival.ts";
 import { type AttemptResult, runAttempt } from "./attempt.ts";
 import { carriedBy, originIdOf } from "./carried.ts";
 import type { ConsumedSource, RetryingConsumerParts, Work } from "./consumer-parts.ts";
 import { type ConsumerStats, emptyStats } from "./consumer-stats.ts";
 import { Disposal } from "./disposal.ts";
-import { buried, type Disposition, later, parked, type Surroundings } from "./disposition.ts";
+import { buried, type Disposition, failed, later, ownFailure, parked, type Surroundings } from "./disposition.ts";
 import { HandOvers } from "./hand-overs.ts";
 import { type ConsumedMessage, checkedKey, consumedMessage } from "./handler-context.ts";
 import { InHand } from "./held.ts";
@@ -47,7 +47,7 @@ const stopLookMs = 50;
 export class RetryingConsumer<T = Buffer> {
   readonly #parts: RetryingConsumerParts<T>;
   readonly #policies: KnownPolicies;
-  readonly #guard = new DependencyGuard();
+  readonly #guard = new DependencyGuard({ opened: () => this.#link?.hurry() });
   readonly #inHand: InHand;
   readonly #handOvers: HandOvers;
   readonly #remembered = new Remembered();
@@ -263,6 +263,7 @@ export class RetryingConsumer<T = Buffer> {
 
   async #work(work: Work<T>): Promise<void> {
     const { handler, verify, settings, clock, timers } = this.#parts;
+    if (work.stale) return this.#disposal.drop(work);
     const decoded = await this.#decode(work);
     if (decoded !== undefined) return this.#disposal.dispose(work, decoded);
     const message = work.value!;
@@ -311,11 +312,19 @@ export class RetryingConsumer<T = Buffer> {
   }
 
   async #decode(work: Work<T>): Promise<Disposition | undefined> {
-    const { decode } = this.#parts;
+    const { decode, timers, settings } = this.#parts;
     const plain = consumedMessage(work.message, work.envelope, work.message.body);
     try {
       // Without a decoder T is Buffer.
-      const value = decode === undefined ? (plain.value as T) : await decode(plain.value, plain);
+      const value =
+        decode === undefined
+          ? (plain.value as T)
+          : await within(decode(plain.value, plain), settings.handlerTimeoutMs, timers);
+      if (value === tooLong) {
+        const around = this.#around(work.message, work.envelope);
+        const text = `decode took longer than ${settings.handlerTimeoutMs} ms`;
+        return failed(work.envelope, ownFailure("transient", "decode_timeout", text), around);
+      }
       work.value = { ...plain, value };
       return undefined;
     } catch (error) {
@@ -382,3 +391,14 @@ export class RetryingConsumer<T = Buffer> {
 }
 
 const done: Disposition = { kind: "done" };
+
+const tooLong = Symbol("too long");
+/** Whatever comes of it later is of no interest, and no unhandled rejection either. */
+const within = <R>(result: R | Promise<R>, timeoutMs: number, timers: Timers): Promise<R | typeof tooLong> | R =>
+  typeof (result as Partial<Promise<R>> | undefined | null)?.then === "function"
+    ? new Promise((resolve, reject) => {
+        const timer = timers.after(timeoutMs, () => resolve(tooLong));
+        const end = () => timer.cancel();
+        Promise.resolve(result).finally(end).then(resolve, reject);
+      })
+    : result;

@@ -26,6 +26,8 @@ export type ServiceLinkOptions = {
 };
 
 const everyMs = 1_000;
+/** News goes at once, but not in a stream. */
+const newsEveryMs = 200;
 /** The first answer says which policies hold, and is worth a moment at the start. */
 const firstAnswerMaxMs = 3_000;
 /** Outcomes of redriven messages wait for an answer; a job learns of those beyond by asking. */
@@ -38,6 +40,7 @@ export class ServiceLink {
   readonly #options: ServiceLinkOptions;
   readonly #loop: Loop;
   #redriven: Redriven[] = [];
+  #askedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: ServiceLinkOptions) {
     this.#options = options;
@@ -71,6 +74,11 @@ export class ServiceLink {
     await this.#loop.stop();
   }
 
+  /** There is something that everybody should know. */
+  hurry(): void {
+    if (this.#options.clock.monotonicMs() - this.#askedAtMs >= newsEveryMs) this.#loop.wake();
+  }
+
   /** A message that was brought back from the dead has succeeded. */
   redriven(job: string, message: IncomingMessage): void {
     const id = message.properties.get(property.id);
@@ -81,6 +89,7 @@ export class ServiceLink {
 
   async #runOnce(signal: AbortSignal): Promise<number> {
     const { service, worker, group, topics, policies, guard, clock } = this.#options;
+    this.#askedAtMs = clock.monotonicMs();
     const redriven = this.#redriven.splice(0, redrivenAtOnce);
     const request: ConsumerSyncRequest = {
       worker,

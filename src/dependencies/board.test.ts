@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { DependencyGuard } from "../retry/dependency-guard.ts";
 import { defaultBreaker } from "../retry/policy.ts";
 import type { DependencyView } from "../wire/consumer-sync.ts";
 import { report, TestFleet } from "./testing.ts";
@@ -49,6 +50,48 @@ describe("the board", () => {
     const slots: { succeeded: number; failed: number }[] = JSON.parse(body).breaker.slots;
     const sum = (of: "succeeded" | "failed") => slots.reduce((total, slot) => total + slot[of], 0);
     expect([sum("succeeded"), sum("failed")]).toEqual([120, 80]);
+  });
+
+  it("hears of a lone worker's outage by what that parks, and of one among many that it is only his", async () => {
+    const alone = new Workers();
+    await alone.seconds(10, { succeeded: 20 }, ["w0"]);
+    // Its own breaker opened at a few failures, and there are no calls any more.
+    await alone.seconds(1, { failed: 15, parked: 5 }, ["w0"]);
+    await alone.seconds(12, { parked: 20 }, ["w0"]);
+    expect(alone.states).not.toContain("closed");
+    const many = new Workers();
+    for (let second = 0; second < 20; second++) {
+      await many.seconds(1, { succeeded: 20 }, ["w1", "w2", "w3"]);
+      many.sync({ parked: 20 }, ["w0"]);
+    }
+    expect(many.states).toEqual(["closed"]);
+  });
+
+  it("opens with its workers' own breakers, however well all went a moment before", async () => {
+    const fleet = new TestFleet(1);
+    const { board } = fleet.nodes[0]!;
+    const guards = [new DependencyGuard(), new DependencyGuard()];
+    let ownOpenMs: number | undefined;
+    let sharedOpenMs: number | undefined;
+    const outageMs = fleet.nowMs + 20_000;
+    for (let tick = 0; sharedOpenMs === undefined && tick < 500; tick++) {
+      for (const guard of guards) {
+        // 20 a second each.
+        for (let i = 0; i < 2; i++) {
+          // From then on three of five fail.
+          const ok = fleet.nowMs < outageMs || (tick * 2 + i) % 5 < 2;
+          if (guard.decide(key, "fresh", fleet.nowMs) === "go") guard.record(key, ok, fleet.nowMs);
+        }
+        if (guard.stateOf(key, fleet.nowMs) === "open") ownOpenMs ??= fleet.nowMs;
+      }
+      if (tick % 10 === 0) guards.forEach((guard, i) => void board.sync(`w${i}`, guard.takeReports()));
+      if (tick % 5 === 0) await board.runOnce();
+      if (board.phase(key) === "open") sharedOpenMs = fleet.nowMs;
+      fleet.nowMs += 100;
+    }
+    expect(ownOpenMs! - outageMs).toBeLessThan(9_000);
+    // Messages that are parked stay for five seconds: none of them comes out in between.
+    expect(sharedOpenMs! - ownOpenMs!).toBeLessThan(2_000);
   });
 
   it("gives the probes and the ramp to the workers in shares that come together to the whole", async () => {

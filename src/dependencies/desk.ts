@@ -10,7 +10,7 @@ import type { DependencyBoard } from "./board.ts";
 import type { Dependencies, RedriveNews } from "./dependencies.port.ts";
 import type { ParkedCount } from "./parked-count.ts";
 import { isDependencyKey } from "./parking.port.ts";
-import { phaseOf, sumOf, workersOf } from "./shared-breaker.ts";
+import { phaseOf, sumOf } from "./shared-breaker.ts";
 import type { Watched } from "./watched.ts";
 
 /** The use cases of dependencies in the words of the HTTP contract: what consumers sync, what people ask and force. */
@@ -67,7 +67,7 @@ export class DependencyDesk implements Dependencies {
   }
 
   async #details(key: string, watched: Watched | undefined): Promise<DependencyDetails> {
-    const { parked, clock } = this.#options;
+    const { board, parked, clock } = this.#options;
     const nowMs = clock.nowMs();
     const shared = watched?.shared;
     const terms = shared === undefined ? (watched?.terms ?? null) : shared.terms;
@@ -78,7 +78,8 @@ export class DependencyDesk implements Dependencies {
       const rates = { callsPerSec: shown(callsPerSec), failedPerSec: shown(failedPerSec) };
       return { key, state: "closed", workers: workerCount, ...rates, ...judged };
     }
-    const { breaker, forced, nodes } = shared;
+    const { breaker, forced } = shared;
+    const nodes = board.sharesOf(watched!);
     const isForced = forced !== undefined && forced.untilMs > nowMs;
     const state = phaseOf(shared, nowMs);
     const allowed = isForced && forced.state === "open" ? 0 : terms && allowedPerSec(breaker, terms);
@@ -96,7 +97,7 @@ export class DependencyDesk implements Dependencies {
             },
           }
         : undefined),
-      workers: workersOf(shared),
+      workers: sumOf(nodes, (share) => share.workers),
       callsPerSec: shown(sumOf(nodes, (share) => share.callsPerSec)),
       failedPerSec: shown(sumOf(nodes, (share) => share.failedPerSec)),
       ...(allowed === undefined || allowed === null ? undefined : { allowedPerSec: shown(allowed) }),

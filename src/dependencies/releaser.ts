@@ -43,8 +43,6 @@ const callsAtOnce = 8;
  * the message back at once, and again, and again.
  */
 const stayMinMs = 5_000;
-/** The probes of a round come out within so long. */
-const probesTakeMs = 2_000;
 /** As one `reschedule` may take. */
 const releasedAtOnceMax = 200;
 /** How often is looked for messages that were parked for longer than anything may be. */
@@ -199,14 +197,16 @@ export class Releaser {
       const probes = release.probes * share;
       if (release.round !== bay.round) bay.probesLeft = probes + (bay.probesLeft % 1);
       bay.round = release.round;
-      // One after the other: all at once they would be too much for a small one that is well again.
-      const now = Math.min(bay.probesLeft, (probes * passedMs) / probesTakeMs);
+      // One after the other.
+      const now = Math.min(bay.probesLeft, (probes * passedMs) / release.withinMs);
       bay.probesLeft -= now;
       bay.credit += now;
       return;
     }
     const perSec = release.perSec * share;
-    bay.credit = perSec === 0 ? 0 : Math.min(Math.max(1, perSec), bay.credit + (perSec * passedMs) / 1_000);
+    // A part of a probe is kept from round to round, or a small share of few probes would never be one.
+    bay.credit =
+      perSec === 0 ? bay.credit % 1 : Math.min(Math.max(1, perSec), bay.credit + (perSec * passedMs) / 1_000);
   }
 
   #spreadMs(): number {

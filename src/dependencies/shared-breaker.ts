@@ -1,4 +1,12 @@
-import { type BreakerPhase, type BreakerState, type Calls, closedBreaker, step } from "../retry/breaker.ts";
+import {
+  type BreakerPhase,
+  type BreakerState,
+  type Calls,
+  closedBreaker,
+  type Slot,
+  step,
+  withWindow,
+} from "../retry/breaker.ts";
 import { type BreakerSettings, type BudgetSettings, defaultBreaker } from "../retry/policy.ts";
 
 /**
@@ -43,6 +51,8 @@ export type Part = {
   readonly node: string;
   readonly share: NodeShare;
   readonly calls: Calls;
+  /** Calls of the window that are older than the document; added once. */
+  readonly window: readonly Slot[];
   readonly terms: BreakerSettings | null;
   readonly budget: BudgetSettings | null;
   readonly reportedAtMs: number;
@@ -78,7 +88,10 @@ export const contribute = (
     terms,
     budget,
     ...(isForced ? { forced } : undefined),
-    breaker: isForced || terms === null ? shared.breaker : step(shared.breaker, part.calls, terms, nowMs),
+    breaker:
+      isForced || terms === null
+        ? shared.breaker
+        : step(withWindow(shared.breaker, part.window), part.calls, terms, nowMs),
     nodes,
     reportedAtMs: Math.max(shared.reportedAtMs, part.reportedAtMs),
     parkedAtMs: Math.max(shared.parkedAtMs, part.parkedAtMs),
@@ -113,6 +126,8 @@ export const silentAfterMs = 60_000;
 const silentPerSec = 10;
 /** Workers sync once a second, and boards read each other's documents twice. */
 const heardAfterMs = 1_600;
+/** The probes of a round come out within so long: all at once they would be too much for a small one that is well again. */
+const probesTakeMs = 2_000;
 /** Beyond, one process's loop is the limit. */
 const releasePerSecMax = 10_000;
 /** Of the ramp, whatever fresh calls there are: who waits longest must get on too. */
@@ -121,8 +136,8 @@ const releasedShareMin = 0.1;
 export type Release =
   /** Messages a second, of all processes together. */
   | { readonly perSec: number }
-  /** So many in this round of probes. */
-  | { readonly probes: number; readonly round: number };
+  /** So many in this round of probes, spread over so long. */
+  | { readonly probes: number; readonly round: number; readonly withinMs: number };
 
 /** How fast messages parked for it may come out. */
 export const releaseOf = (shared: SharedBreaker, nowMs: number): Release => {
@@ -136,9 +151,9 @@ export const releaseOf = (shared: SharedBreaker, nowMs: number): Release => {
     case "open":
       return { perSec: 0 };
     case "probing":
-      // Workers that have not heard of it yet would park them again.
-      if (nowMs - breaker.sinceMs < heardAfterMs) return { perSec: 0 };
-      return { probes: terms.probes, round: breaker.sinceMs };
+      // Workers that have not heard of it yet would park them again. Rounds may be shorter than that takes, though.
+      if (nowMs - breaker.sinceMs < Math.min(heardAfterMs, terms.probeEveryMs / 2)) return { perSec: 0 };
+      return { probes: terms.probes, round: breaker.sinceMs, withinMs: Math.min(probesTakeMs, terms.probeEveryMs / 2) };
     case "ramping": {
       const freshPerSec = sumOf(nodes, (share) => share.freshPerSec);
       return { perSec: Math.max(breaker.ratePerSec * releasedShareMin, breaker.ratePerSec - freshPerSec) };

@@ -1,5 +1,5 @@
 import { durationMs } from "../message/time.ts";
-import { type BreakerState, type Calls, closedBreaker, step } from "../retry/breaker.ts";
+import { type BreakerState, type Calls, closedBreaker, type Slot, step } from "../retry/breaker.ts";
 import { type BreakerSettings, type BudgetSettings, defaultBreaker, defaultBudget } from "../retry/policy.ts";
 import type { DependencyReport } from "../wire/consumer-sync.ts";
 import { type Part, type SharedBreaker, silentAfterMs } from "./shared-breaker.ts";
@@ -33,6 +33,7 @@ export class Watched {
   callsPerSec = 0;
   failedPerSec = 0;
   freshPerSec = 0;
+  #window: readonly Slot[] = [];
   #sinceTick = { calls: 0, failed: 0, fresh: 0 };
 
   constructor(key: string, name: string, nowMs: number) {
@@ -57,7 +58,11 @@ export class Watched {
     const perSec = (made * 1_000) / passedMs;
     const callsPerSec = before === undefined ? perSec : before.callsPerSec + (perSec - before.callsPerSec) / 2;
     this.#workers.set(name, { atMs: nowMs, callsPerSec });
-    this.calls = { succeeded: this.calls.succeeded + succeeded, failed: this.calls.failed + failed };
+    // Parked though all of us say closed: its own breaker is open, and the calls that it spared would have failed. Not
+    // counted, a lone worker's outage would stay unknown here: it makes no more calls that could tell.
+    const isOwnBreaker = this.shared === undefined || this.shared.breaker.phase === "closed";
+    const taken = failed + (isOwnBreaker ? parked : 0);
+    this.calls = { succeeded: this.calls.succeeded + succeeded, failed: this.calls.failed + taken };
     this.#sinceTick.calls += made;
     this.#sinceTick.failed += failed;
     this.#sinceTick.fresh += Math.max(0, made - retries);
@@ -88,7 +93,7 @@ export class Watched {
     const { shared } = this;
     const isParked = nowMs - this.parkedAtMs < parkedGoneMs;
     if (shared === undefined) return isParked || this.#isWorrying(members);
-    if (this.calls.succeeded + this.calls.failed > 0) return true;
+    if (this.calls.succeeded + this.calls.failed > 0 || this.#window.length > 0) return true;
     if (isParked && nowMs - shared.parkedAtMs > refreshMs) return true;
     const isReported = nowMs - this.reportedAtMs < workerGoneMs;
     return isReported && nowMs - shared.reportedAtMs > refreshMs;
@@ -137,10 +142,16 @@ export class Watched {
 
   /** A document has come, or is to come: what only we have seen of the window is added to it. */
   joinWindow(): void {
-    for (const { succeeded, failed } of this.own.slots) {
-      this.calls = { succeeded: this.calls.succeeded + succeeded, failed: this.calls.failed + failed };
-    }
+    this.#window = this.own.slots;
     this.own = { ...this.own, slots: [] };
+  }
+
+  /** What the document is to get of us; it is taken to have it from now on. */
+  takePart(node: string): Part {
+    const part = this.part(node);
+    this.calls = { succeeded: 0, failed: 0 };
+    this.#window = [];
+    return part;
   }
 
   part(node: string): Part {
@@ -152,7 +163,7 @@ export class Watched {
       failedPerSec: rounded(failedPerSec),
       freshPerSec: rounded(freshPerSec),
     };
-    return { node, share, calls, terms, budget, reportedAtMs, parkedAtMs };
+    return { node, share, calls, window: this.#window, terms, budget, reportedAtMs, parkedAtMs };
   }
 }
 

@@ -27,7 +27,7 @@ export type BreakerPhase = "closed" | "open" | "probing" | "ramping";
 
 export type Calls = { readonly succeeded: number; readonly failed: number };
 
-type Slot = Calls & { readonly startMs: number };
+export type Slot = Calls & { readonly startMs: number };
 
 export type BreakerState = {
   readonly phase: BreakerPhase;
@@ -49,6 +49,8 @@ export type BreakerState = {
   readonly usualFailing: number;
   /** Ramping: the part that failed when the rate was lowered last, until a second was well again. */
   readonly failingAtDrop?: number;
+  /** Ramping: in the second before the one under way. Reports come once a second, so one alone may hold half of it. */
+  readonly succeededPerSec: number;
   /** Ramping: a limit was met. */
   readonly wasFull: boolean;
   /** How often it fell while it was coming back, until it stays closed. */
@@ -67,6 +69,7 @@ export const closedBreaker = (nowMs: number): BreakerState => ({
   easySinceMs: nowMs,
   settlesAtMs: 0,
   usualFailing: 0,
+  succeededPerSec: 0,
   wasFull: false,
   falls: 0,
 });
@@ -108,6 +111,12 @@ export const step = (state: BreakerState, calls: Calls, settings: BreakerSetting
       return stepRamping(before, calls, settings, nowMs);
   }
 };
+
+/** What somebody else met in the same window, when he met it. Put in as of now, old successes would hide an outage. */
+export const withWindow = (state: BreakerState, slots: readonly Slot[]): BreakerState =>
+  state.phase !== "closed" || slots.length === 0
+    ? state
+    : { ...state, slots: [...state.slots, ...slots].sort((a, b) => a.startMs - b.startMs) };
 
 /** The instant from which `step` would change something though nobody calls; Infinity when never. */
 export const nextChangeMs = ({ phase, probeAtMs }: BreakerState): number =>
@@ -160,7 +169,8 @@ const stepRamping = (state: BreakerState, calls: Calls, settings: BreakerSetting
   const perSec = 1_000 / lastedMs;
   const heldBack = made * perSec >= heldBackAbove * state.ratePerSec;
   const easySinceMs = heldBack ? nowMs : state.easySinceMs;
-  const next = { ...state, second: { startMs: nowMs, ...none }, easySinceMs };
+  const succeededPerSec = second.succeeded * perSec;
+  const next = { ...state, second: { startMs: nowMs, ...none }, easySinceMs, succeededPerSec };
   if (nowMs - easySinceMs >= settings.windowMs) return { ...next, phase: "closed", sinceMs: nowMs, slots: [] };
   const fallen = (): BreakerState => {
     const before = { ...state, falls: Math.min(fallsMax, state.falls + 1) };
@@ -179,7 +189,7 @@ const stepRamping = (state: BreakerState, calls: Calls, settings: BreakerSetting
   const isUsual = isNoHelp || (isFirst && failing < settings.failureRate);
   const usualFailing = isUsual ? failing : Math.min(state.usualFailing, failing);
   if (failing > usualFailing + overloadedAbove) {
-    const lower = Math.max(rateMinPerSec, second.succeeded * perSec * decreaseTo);
+    const lower = Math.max(rateMinPerSec, Math.max(succeededPerSec, state.succeededPerSec) * decreaseTo);
     return { ...next, usualFailing, ratePerSec: lower, failingAtDrop: failing, settlesAtMs: nowMs + settleMs };
   }
   const { failingAtDrop: _settled, ...calm } = next;

@@ -1,9 +1,9 @@
 import { MemoryDocumentStore } from "../../src/adapters/memory/memory-document-store.ts";
-import { isEscapementError } from "../../src/message/errors.ts";
-import type { Log } from "../../src/runtime/log.ts";
+import type { DocumentStore } from "../../src/documents/document-store.port.ts";
 import { Service, type ServiceMetrics } from "../../src/service.ts";
 import type { Ledger } from "./ledger.ts";
 import type { SimOptions } from "./options.ts";
+import { simLog } from "./sim-log.ts";
 import { SimNode, type WallClock } from "./sim-node.ts";
 import { type Broker, SimSink } from "./sim-sink.ts";
 import type { IngestTopic } from "./sim-source.ts";
@@ -38,8 +38,7 @@ export class Cluster {
   readonly #broker: Broker;
   readonly #ingest: IngestTopic;
   readonly #topics = new Set<string>();
-  /** Never fails, and answers at once: what documents do under faults is their contract's. */
-  readonly #documents = new MemoryDocumentStore();
+  readonly #documentsOf: (node: SimNode) => DocumentStore;
   readonly #beforeStart: (() => void) | undefined;
 
   constructor(parts: {
@@ -50,7 +49,11 @@ export class Cluster {
     broker: Broker;
     ingest: IngestTopic;
     beforeStart?: (() => void) | undefined;
+    /** Absent: documents that never fail and answer at once. */
+    documentsOf?: ((node: SimNode) => DocumentStore) | undefined;
   }) {
+    const documents = new MemoryDocumentStore();
+    this.#documentsOf = parts.documentsOf ?? (() => documents);
     this.#beforeStart = parts.beforeStart;
     this.#world = parts.world;
     this.#ledger = parts.ledger;
@@ -89,7 +92,7 @@ export class Cluster {
     const gauges = new Map<string, () => number>();
     const service = new Service({
       store: connection,
-      documents: this.#documents,
+      documents: this.#documentsOf(node),
       sink,
       directory: simDirectory(this.#broker, node),
       memory: new SimTopicMemory(this.#server, node, this.#topics),
@@ -97,7 +100,7 @@ export class Cluster {
       machine: node.machine,
       timers: node.timers,
       random: node.random.fork("service"),
-      log: this.#log(node),
+      log: simLog(world, this.#ledger, node),
       metrics: metricsInto(gauges),
       node: node.name,
       leaseMs: this.#options.leaseMs,
@@ -200,27 +203,6 @@ export class Cluster {
     process.node.alive = false;
     process.node.diedMs = this.#world.nowMs;
     this.#world.trace.mark(process.node.name, how);
-  }
-
-  #log(node: SimNode): Log {
-    const write = (level: string) => (fields: unknown, text?: string) => {
-      const { trace } = this.#world;
-      trace.note(node.name, `log ${level}: ${text}`);
-      const { err, loop } = fields as { err?: unknown; loop?: string };
-      const isTrouble =
-        err === undefined || isEscapementError(err) || (err instanceof Error && err.message === "broker_unavailable");
-      if (level === "fatal" || !isTrouble) {
-        const stack = err instanceof Error ? err.stack : String(err);
-        this.#ledger.seen.push({ rule: "bug logged", text: `${node.name} ${loop ?? ""}: ${text}: ${stack}`, ids: [] });
-      }
-    };
-    return {
-      debug: () => {},
-      info: () => {},
-      warn: write("warn"),
-      error: write("error"),
-      fatal: write("fatal"),
-    } as Log;
   }
 }
 

@@ -147,6 +147,13 @@ export class Ledger {
   readonly acquired: Acquired[] = [];
   readonly released: Released[] = [];
   readonly troubles: Trouble[] = [];
+  /** Deaths that were undone: which, and by which redrive. */
+  readonly revivals: {
+    readonly id: string;
+    readonly diedAtMs: number;
+    readonly atMs: number;
+    readonly job: string;
+  }[] = [];
   /** Things that are wrong in themselves and were seen on the way. */
   readonly seen: { readonly rule: string; readonly text: string; readonly ids: readonly string[] }[] = [];
 

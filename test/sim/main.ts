@@ -1,12 +1,13 @@
 import { parseArgs } from "node:util";
-import { report } from "./report.ts";
+import { simulateConsumers } from "./consumers/simulate-consumers.ts";
+import { report, type ToldRun } from "./report.ts";
 import { simulate } from "./simulate.ts";
 
 /**
  * `npm run sim -- --seed 42 [--verbose]` lives through one seed and tells of it; `--from 1 --count 10000` goes through
- * many and tells of those that broke a promise.
+ * many and tells of those that broke a promise. With `--consumers` it is the world of the retry engine.
  */
-const usage = "usage: npm run sim -- [--seed N [--verbose]] [--from N] [--count N] [--stop N]";
+const usage = "usage: npm run sim -- [--consumers] [--seed N [--verbose]] [--from N] [--count N] [--stop N]";
 
 const readArguments = () => {
   try {
@@ -17,6 +18,7 @@ const readArguments = () => {
         count: { type: "string", default: "1000" },
         stop: { type: "string", default: "5" },
         verbose: { type: "boolean", default: false },
+        consumers: { type: "boolean", default: false },
       },
     }).values;
   } catch (error) {
@@ -26,10 +28,11 @@ const readArguments = () => {
 };
 const values = readArguments();
 
+const live = (seed: number): Promise<ToldRun> => (values.consumers ? simulateConsumers(seed) : simulate(seed));
 const print = (text: string): void => void process.stdout.write(`${text}\n`);
 
 if (values.seed !== undefined) {
-  const run = await simulate(Number(values.seed));
+  const run = await live(Number(values.seed));
   print(report(run, values.verbose));
   process.exitCode = run.violations.length === 0 ? 0 : 1;
 } else {
@@ -40,7 +43,7 @@ if (values.seed !== undefined) {
   const failed: number[] = [];
   const byRule = new Map<string, number[]>();
   for (let seed = from; seed < from + count; seed++) {
-    const run = await simulate(seed);
+    const run = await live(seed);
     if (run.violations.length === 0) continue;
     failed.push(seed);
     for (const rule of new Set(run.violations.map((violation) => violation.rule))) {

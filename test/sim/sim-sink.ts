@@ -38,6 +38,10 @@ export class Broker {
   isDown = false;
   stalledUntilMs = 0;
   readonly closedTopics = new Set<string>();
+  /** Beside those of sim-topics.ts. */
+  readonly moreTopics = new Set<string>();
+  /** For whoever consumes a topic. */
+  onStored: (topic: string, message: DelayedMessage) => void = () => {};
 
   constructor(world: World, ledger: Ledger) {
     this.world = world;
@@ -141,6 +145,7 @@ export class SimSink implements Sink {
             return { ok: false, failure: failure("permanent", "body_refused") };
           }
           sends[i]!.storedMs.push(world.nowMs);
+          this.#broker.onStored(topic, message);
           return { ok: true, brokerMessageId: `${message.id}/${message.attempt}` };
         });
         world.trace.say("broker", `has it, from ${node.name}${isUnknown ? ", which will not hear of it" : ""}`, ids);

@@ -33,7 +33,8 @@ export class IngestTopic {
     return this.#kept.filter(({ isAcked }) => !isAcked).length;
   }
 
-  produce(name: string, properties: ReadonlyMap<string, string>): void {
+  /** @param name unique in this topic */
+  produce(name: string, properties: ReadonlyMap<string, string>, body: Buffer = Buffer.from(name)): void {
     this.#kept.push({
       message: {
         brokerMessageId: `01${name.padStart(32, "0")}`,
@@ -42,7 +43,7 @@ export class IngestTopic {
         topic: "ESC_INGEST",
         keys: [],
         properties,
-        body: Buffer.from(name),
+        body,
         receipt: name,
       },
       hiddenUntilMs: 0,

@@ -14,7 +14,7 @@ export const simDirectory = (broker: Broker, node: SimNode): TopicDirectory => (
     new Promise<TopicLookup>((resolve) => {
       broker.world.after(broker.random.between(0.5, 3), node, () => {
         if (broker.isDown) resolve({ outcome: "unreachable" });
-        else if ((simTopics as readonly string[]).includes(topic)) {
+        else if ((simTopics as readonly string[]).includes(topic) || broker.moreTopics.has(topic)) {
           resolve({ outcome: "exists", types: topic === "fifo" ? ["FIFO"] : ["NORMAL"] });
         } else resolve({ outcome: "missing" });
       });

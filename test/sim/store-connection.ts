@@ -233,7 +233,11 @@ export class StoreConnection implements DelayStore {
     return this.#call(
       "revive",
       items.map(({ message }) => message.id),
-      () => this.#server.truth.revive(shard, items, nowMs),
+      async () => {
+        const results = await this.#server.truth.revive(shard, items, nowMs);
+        this.#journal.revived(shard, items, results);
+        return results;
+      },
     );
   }
 

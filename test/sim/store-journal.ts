@@ -4,12 +4,14 @@ import type {
   ClaimResult,
   Outcome,
   Reschedule,
+  ReviveItem,
   ScheduleItem,
   ScheduleResult,
 } from "../../src/delay/delay-store.port.ts";
 import type { MessageId } from "../../src/message/id.ts";
 import type { DelayedMessage } from "../../src/message/message.ts";
 import type { EpochMs } from "../../src/message/time.ts";
+import { decodeEnvelope } from "../../src/retry/envelope-codec.ts";
 import type { MessageRecord } from "./ledger.ts";
 import type { SimNode } from "./sim-node.ts";
 import type { StoreServer } from "./store-server.ts";
@@ -50,6 +52,31 @@ export class StoreJournal {
         deliverAtMs: message.deliverAtMs,
         expireAtMs: message.expireAtMs,
         how: outcome,
+      });
+    });
+  }
+
+  revived(shard: number, items: readonly ReviveItem[], results: readonly boolean[]): void {
+    items.forEach(({ message, diedAtMs }, i) => {
+      this.#say(
+        `brings ${textOf(message)} back from the dead: ${results[i] ? "done" : "it is not that dead"}`,
+        message.id,
+      );
+      if (!results[i]) return;
+      const text = message.properties.get("ESC_RETRY");
+      const decoded = text === undefined ? undefined : decodeEnvelope(text);
+      const token = decoded?.ok === true ? decoded.envelope.redrive : message.properties.get("ESC_REDRIVE");
+      const job = token?.split(".")[0] ?? "";
+      this.#server.ledger.revivals.push({ id: message.id, diedAtMs, atMs: this.#nowMs, job });
+      const record = this.#record(shard, message.id);
+      record.state = "scheduled";
+      record.claimedIn = undefined;
+      record.contents.push({
+        atMs: this.#nowMs,
+        content: textOf(message),
+        deliverAtMs: message.deliverAtMs,
+        expireAtMs: message.expireAtMs,
+        how: "replaced",
       });
     });
   }

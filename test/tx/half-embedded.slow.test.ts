@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { pauseMs } from "../../src/adapters/rocketmq/testing.ts";
+import { examineCluster } from "../../src/half-doctor.ts";
+import { silentLog } from "../../src/runtime/log.ts";
 import { type RunningBroker, startBroker } from "../../src/start-broker.ts";
 import { createMemoryBarrier, type MemoryBarrier, type MemoryTx } from "../../src/tx/half/testing/memory-barrier.ts";
 import { newTopic, newTxId, outgoing, startInstance, type Witness, witness } from "./half-world.ts";
@@ -98,5 +100,23 @@ describe("half messages at the embedded broker", () => {
     await pauseMs(2_500);
     expect(watching.copies("never sent")).toBe(1);
     await app.stop();
+  });
+
+  it("the doctor says of a broker that tells little that it does not know, and finds nothing bad", async () => {
+    const { findings, healthy } = await examineCluster({
+      topics: [topic],
+      brokers: [broker.endpoint],
+      session: { endpoint: broker.endpoint },
+      log: silentLog,
+      waitForCheckMs: 5_000,
+    });
+    const levels = Object.fromEntries(findings.map(({ code, level }) => [code, level]));
+    expect(levels).toMatchObject({
+      topic_type: "ok",
+      check_reachability: "ok",
+      mixed_producers: "unknown",
+      discarded_halves: "unknown",
+    });
+    expect(healthy).toBe(true);
   });
 });

@@ -249,7 +249,7 @@ describe("half messages and a broker that is away", () => {
     await killService(rocketmq, "SIGCONT", { role: "proxy" });
     expect(hurried.said.some(({ fields }) => fields.code === "send_timeout")).toBe(true);
     await watching.until("no answer", 15_000);
-    await pauseMs(3_000);
+    await pauseMs(1_500);
     expect(watching.copies("no answer")).toBe(1);
     await hurried.stop();
     await stop();
@@ -275,7 +275,7 @@ describe("half messages and a broker that is away", () => {
     rocketmq = await startAgain(rocketmq);
     await watching.until("restarted", 60_000);
     await watching.until("while it was away", 30_000);
-    await pauseMs(3_000);
+    await pauseMs(1_500);
     expect(watching.copies("restarted")).toBeLessThanOrEqual(2);
     const ids = watching.seen
       .filter(({ text }) => text === "restarted")

@@ -42,6 +42,20 @@ describe("the commands", () => {
     const relay = escapement(["relay"], env);
     await until("received", () => received.messages.length === 1);
     await until("the outbox is empty", async () => (await lab.waiting()) === 0);
+    // What RocketMQ refuses for good goes aside; made right, it is sent again.
+    await lab.run(
+      `INSERT INTO escapement_outbox_dead (id, tx_id, msg_id, kind, topic, created_at, buried_at, attempts, head, body, reason)
+       VALUES (7, UNHEX(MD5('t')), UNHEX(MD5('m')), 0, ?, 1, 1, 1, '{}', 'was aside', 'topic_type_mismatch: x')`,
+      [topic],
+    );
+    const show = escapement(["outbox", "show"], env);
+    expect(await ended(show)).toBe(0);
+    expect(show.said).toMatch(/0 wait;.*\naside +t_\w+ +1 +topic_type_mismatch/);
+    const nothing = escapement(["outbox", "resend", "--topic", "another", "--json"], env);
+    expect([await ended(nothing), nothing.said.trim()]).toEqual([0, '{"resent":0}']);
+    expect(await ended(escapement(["outbox", "resend", "--topic", topic], env))).toBe(0);
+    await until("received", () => received.bodies().includes("was aside"));
+    expect(await lab.rows("SELECT id FROM escapement_outbox_dead")).toEqual([]);
     relay.kill("SIGTERM");
     expect(await ended(relay)).toBe(0);
     const held = await lab.rows("SELECT COUNT(*) AS n FROM escapement_outbox_shard WHERE owner <> ''");

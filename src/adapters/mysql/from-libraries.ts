@@ -150,7 +150,7 @@ type PrismaTransaction = {
 };
 type PrismaDatabase<Tx> = PrismaTransaction & { $transaction<T>(work: (tx: Tx) => Promise<T>): Promise<T> };
 
-/** Takes the client of an interactive transaction, or the PrismaClient. */
+/** Takes the client of an interactive transaction, or the PrismaClient. Tried by hand with Prisma 7.10. */
 export const fromPrisma = <Tx extends PrismaTransaction>(db: Tx | PrismaDatabase<Tx>): Library<Tx> => {
   const executorOf = (one: PrismaTransaction): SqlExecutor => ({
     execute: async (text, values) => {
@@ -159,11 +159,9 @@ export const fromPrisma = <Tx extends PrismaTransaction>(db: Tx | PrismaDatabase
       return [];
     },
   });
-  const begin = (db as Partial<PrismaDatabase<Tx>>).$transaction;
-  const fault = () => (begin === undefined ? undefined : notOne("a PrismaClient"));
-  const transaction = <T>(work: (tx: Tx) => Promise<T>): Promise<T> => {
-    if (begin === undefined) throw new Error("a Prisma transaction cannot begin another; hand over the PrismaClient");
-    return begin.call(db, work as (tx: Tx) => Promise<unknown>) as Promise<T>;
-  };
-  return library<Tx>(executorOf(db).execute, fault, transaction, executorOf);
+  // A transaction has $transaction, too (Prisma 7 nests them by savepoints); what it never has is a connection to open.
+  const isClient = typeof (db as { $connect?: unknown }).$connect === "function";
+  const fault = () => (isClient ? notOne("a PrismaClient") : undefined);
+  const begin = <T>(work: (tx: Tx) => Promise<T>): Promise<T> => (db as PrismaDatabase<Tx>).$transaction(work);
+  return library<Tx>(executorOf(db).execute, fault, begin, executorOf);
 };

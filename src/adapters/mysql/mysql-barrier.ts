@@ -163,6 +163,10 @@ export const createMysqlBarrier = ({ pool, isReplica = false, lockWaitS = 1 }: M
       }
     },
 
+    async withdraw(tx, id) {
+      await tx.execute(`DELETE FROM ${barrierTable} WHERE id = ?`, [idToBytes(id)]);
+    },
+
     async surviving(tx, txId) {
       const rows = await tx.execute(`SELECT id FROM ${barrierTable} WHERE tx_id = ? AND state = ${state.committed}`, [
         txId,

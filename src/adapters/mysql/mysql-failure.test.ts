@@ -17,9 +17,11 @@ describe("what a failure of the database means", () => {
     expect(classifyMysqlFailure(said(errno))).toBe(meaning);
     expect(classifyMysqlFailure(new Error("drizzle", { cause: said(errno) }))).toBe(meaning);
     expect(classifyMysqlFailure(Object.assign(new Error("typeorm"), { driverError: said(errno) }))).toBe(meaning);
-    expect(
-      classifyMysqlFailure(Object.assign(new Error("prisma"), { code: "P2010", meta: { code: String(errno) } })),
-    ).toBe(meaning);
+    // The last is what Prisma 7 with its MariaDB adapter threw.
+    const driverAdapterError = { name: "DriverAdapterError", cause: { originalCode: String(errno), kind: "mysql" } };
+    for (const meta of [{ code: String(errno) }, { driverAdapterError }]) {
+      expect(classifyMysqlFailure(Object.assign(new Error("prisma"), { code: "P2010", meta }))).toBe(meaning);
+    }
   });
 
   it("is no answer when a socket failed, though Node numbers that, too", () => {

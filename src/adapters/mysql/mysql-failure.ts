@@ -2,7 +2,8 @@ import type { DatabaseFailure } from "../../tx/database.port.ts";
 
 /**
  * What an error of MySQL or MariaDB means, found through whatever a library has put around it: mysql2 and Knex throw the
- * server's error itself, TypeORM keeps it as `driverError`, Drizzle as `cause`, Prisma writes its number into `meta`.
+ * server's error itself, TypeORM keeps it as `driverError`, Drizzle as `cause`, Prisma as text: in `meta.code`, or from
+ * version 7 on in `meta.driverAdapterError.cause.originalCode`.
  * Decided by the server's numbers, which never change.
  */
 export const classifyMysqlFailure = (error: unknown): DatabaseFailure => {
@@ -28,17 +29,20 @@ const sessionEnded: ReadonlySet<number> = new Set([
 /** Undefined when no server has said anything. */
 export const errnoOf = (error: unknown, depth = 0): number | undefined => {
   if (typeof error !== "object" || error === null || depth > 6) return undefined;
-  const { errno, sqlState, code, meta, cause, driverError, parent, original } = error as Record<string, unknown>;
+  const { errno, sqlState, code, originalCode, meta, cause, driverError, parent, original, driverAdapterError } =
+    fieldsOf(error);
   // Node's own errors (ECONNRESET) have a negative errno; mysql2 marks what the server said with its SQL state.
   if (typeof errno === "number" && errno > 0 && (typeof sqlState === "string" || errno >= 1000)) return errno;
   if (code === "P2034") return 1213;
-  if (typeof meta === "object" && meta !== null) {
-    const said = Number((meta as { code?: unknown }).code);
-    if (Number.isInteger(said) && said >= 1000) return said;
+  for (const text of [originalCode, fieldsOf(meta).code]) {
+    if (typeof text === "string" && /^\d{4}$/.test(text)) return Number(text);
   }
-  for (const inner of [cause, driverError, parent, original, meta]) {
-    const found = errnoOf(inner, depth + 1);
+  for (const one of [meta, cause, driverError, parent, original, driverAdapterError]) {
+    const found = errnoOf(one, depth + 1);
     if (found !== undefined) return found;
   }
   return undefined;
 };
+
+const fieldsOf = (value: unknown): Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};

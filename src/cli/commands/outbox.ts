@@ -3,8 +3,9 @@ import { UsageError } from "../exit-codes.ts";
 import { timeoutMs, wholeNumber } from "../flag-values.ts";
 import type { Output } from "../output.ts";
 import type { GlobalFlags } from "../session.ts";
+import { duration, number, printable, table } from "../wording.ts";
 
-/** The two commands of transactional sends. They speak to the database and the broker, not to the Escapement server. */
+/** The commands of transactional sends. They speak to the database and the broker, not to the Escapement server. */
 
 type MysqlFlags = { readonly mysql?: string };
 
@@ -20,10 +21,11 @@ const mysqlOf = ({ mysql }: MysqlFlags): string => {
 };
 
 export const addOutbox = (program: Command, output: Output): void => {
-  program
+  const outbox = program
     .command("outbox")
-    .summary("make or upgrade the tables of transactional sends")
-    .description("The tables in your database that transactional sends need (docs/transactions.md).")
+    .summary("the tables of transactional sends: make, show, send again")
+    .description("The tables in your database that transactional sends need (docs/transactions.md).");
+  outbox
     .command("migrate")
     .summary("make or upgrade the tables")
     .description(
@@ -45,6 +47,42 @@ Examples:
       else if (report.from === report.to) output.print(`the outbox has version ${report.to}; nothing to do`);
       else
         output.print(`the outbox now has version ${report.to} (before: ${report.from === 0 ? "none" : report.from})`);
+    });
+  outbox
+    .command("show")
+    .summary("what waits, what fails, what was put aside")
+    .description("Counts what waits in the outbox and what was put aside, with the reasons.")
+    .addOption(mysqlOption())
+    .addHelpText("after", "\nExample:\n  MYSQL_URL=mysql://app@db:3306/shop escapement outbox show")
+    .action(async (flags: MysqlFlags, command: Command) => {
+      const url = mysqlOf(flags);
+      const { withOutboxDesk } = await import("../../tx-producer.ts");
+      const overview = await withOutboxDesk(url, (desk) => desk.overview());
+      if (command.optsWithGlobals<GlobalFlags>().json) return output.printJson(overview);
+      const { waiting, tried, oldestMs, troubles, dead } = overview;
+      const age = waiting === 0 ? "" : `, the oldest for ${duration(oldestMs)}`;
+      output.print(`${number(waiting)} wait${age}; ${number(tried)} of them were tried in vain`);
+      const rows = [
+        ...troubles.map(({ topic, lastError, messages }) => ["waits", topic, number(messages), printable(lastError)]),
+        ...dead.map(({ topic, reason, messages }) => ["aside", topic, number(messages), printable(reason)]),
+      ];
+      if (rows.length > 0) output.print(table(rows).join("\n"));
+    });
+  outbox
+    .command("resend")
+    .summary("send again what was put aside")
+    .description(
+      "Moves messages that were put aside back into the outbox: after their topic was made, or its type put right. They keep their ids; the order among them is not kept.",
+    )
+    .option("--topic <name>", "only those of this topic")
+    .addOption(mysqlOption())
+    .addHelpText("after", "\nExample:\n  MYSQL_URL=mysql://app@db:3306/shop escapement outbox resend --topic orders")
+    .action(async (flags: MysqlFlags & { readonly topic?: string }, command: Command) => {
+      const url = mysqlOf(flags);
+      const { withOutboxDesk } = await import("../../tx-producer.ts");
+      const moved = await withOutboxDesk(url, (desk) => desk.resend(flags.topic));
+      if (command.optsWithGlobals<GlobalFlags>().json) output.printJson({ resent: moved });
+      else output.print(`${number(moved)} are in the outbox again`);
     });
 };
 

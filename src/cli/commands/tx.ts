@@ -85,6 +85,7 @@ Example:
     .summary("list them, the newest last")
     .option("--limit <n>", "the newest so many, 1 to 10000", wholeNumber(1, 10_000), 100)
     .addOption(brokerOption())
+    .addHelpText("after", "\nExample:\n  escapement tx discarded list --broker 127.0.0.1:10911 --limit 20")
     .action(async (flags: Flags & { readonly limit: number }, command: Command) => {
       const found = await eachBroker(flags, async (admin) =>
         (await newestDiscarded(admin, flags.limit)).map((half) => ({ ...half, broker: admin.broker })),

@@ -11,6 +11,7 @@ import {
   type ReachFacts,
   reachFinding,
   topicFindings,
+  unreachableFinding,
 } from "./findings.ts";
 import type { TransactionAdmin } from "./transaction-admin.port.ts";
 
@@ -53,6 +54,15 @@ export const examine = async (options: DoctorOptions): Promise<DoctorReport> => 
   const { topics, brokers, endpoint, clock, longestTransactionMs = longestTransactionMsDefault } = options;
   const findings: Finding[] = [];
   for (const admin of brokers) {
+    // Every broker can say this, the embedded one too; who does not is not there, and silence must not look healthy.
+    const silence = await admin.topicType(topics[0] ?? "").then(
+      () => undefined,
+      (error: unknown) => unreachableFinding(admin.broker, error instanceof Error ? error.message : String(error)),
+    );
+    if (silence !== undefined) {
+      findings.push(silence);
+      continue;
+    }
     for (const topic of topics) {
       const [type, producers] = await Promise.all([
         known(admin.topicType(topic).then((found) => found ?? null)),

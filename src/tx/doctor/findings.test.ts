@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { examine } from "./doctor.ts";
 import { type BrokerFacts, brokerFindings, proxyFinding, reachFinding, topicFindings } from "./findings.ts";
 
 const ours = { clientId: "a@1@x@escapement-tx", address: "10.0.0.1:5", language: "OTHER", ours: true };
@@ -97,6 +98,17 @@ describe("the doctor", () => {
     ];
     expect(findings.map(({ level }) => level)).toEqual(findings.map(() => "unknown"));
     expect(findings).toHaveLength(8);
+  });
+
+  it("is not healthy where no broker answers", async () => {
+    const silent = async () => {
+      throw new Error("connect ECONNREFUSED");
+    };
+    const brokers = [{ broker: "b:1", topicType: silent } as never];
+    const world = { clock: { nowMs: () => nowMs as never, monotonicMs: () => 0 }, timers: undefined as never };
+    const { healthy, findings } = await examine({ topics: ["t"], brokers, endpoint: "", ...world });
+    expect(healthy).toBe(false);
+    expect(findings[0]).toMatchObject({ code: "broker_unreachable", about: "b:1", evidence: "connect ECONNREFUSED" });
   });
 
   it("reads its probes", () => {

@@ -13,6 +13,7 @@ export type Finding = {
 };
 
 export type FindingCode =
+  | "broker_unreachable"
   | "topic_type"
   | "mixed_producers"
   | "transaction_timeout"
@@ -68,6 +69,14 @@ const checkBudgetMsMin = 300_000;
 /** Until then the record that a half has ended is in the broker's memory only. */
 const markerDelayMsDefault = 3_000;
 const recentMs = 3_600_000;
+
+export const unreachableFinding = (broker: string, evidence: string): Finding => ({
+  code: "broker_unreachable",
+  level: "bad",
+  about: broker,
+  evidence,
+  advice: "Give the address at which the broker itself listens (10911 by default), not that of the proxy.",
+});
 
 export const topicFindings = ({ topic, broker, type, producers }: TopicFacts): Finding[] => {
   const about = `${topic} at ${broker}`;
@@ -229,12 +238,9 @@ const discardFinding = ({ broker: about, discarded }: BrokerFacts, nowMs: number
   };
 };
 
-export const proxyFinding = (
-  endpoint: string,
-  facts: ProxyFacts | undefined,
-  longestTransactionMs: number,
-): Finding => {
+export const proxyFinding = (where: string, facts: ProxyFacts | undefined, longestTransactionMs: number): Finding => {
   const code = "proxy_memory";
+  const endpoint = where || "the proxy";
   const raise =
     "Raise transactionDataExpireMillis in rmq-proxy.json above the longest transaction; until then slow ones are visible only after a check.";
   if (facts === undefined) {

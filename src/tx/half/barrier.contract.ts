@@ -117,6 +117,8 @@ export const describeBarrier = <Tx>(name: string, open: () => Promise<BarrierUnd
       for (const entry of entries) await under.barrier.enlist(tx, entry, turnMs);
       const ids = entries.slice(0, 2).map(({ id }) => id);
       expect(await under.barrier.surviving(tx, txId)).toEqual(new Set<MessageId>(ids));
+      await under.barrier.withdraw(tx, ids[0]!);
+      expect(await under.barrier.surviving(tx, txId)).toEqual(new Set<MessageId>(ids.slice(1)));
       await under.rollback(tx);
     });
 

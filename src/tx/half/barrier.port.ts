@@ -15,6 +15,8 @@ export interface BarrierStore<Tx> {
   databaseId(): Promise<string>;
   /** On the connection of the business transaction. `fenced`: a check came first; this transaction must not commit. */
   enlist(tx: Tx, entry: BarrierEntry, turnMs: number): Promise<"enlisted" | "fenced">;
+  /** Takes an entry back, before its transaction commits. */
+  withdraw(tx: Tx, id: MessageId): Promise<void>;
   /** What a rollback to a savepoint has left; on the connection of the business transaction. */
   surviving(tx: Tx, txId: string): Promise<ReadonlySet<MessageId>>;
   /** Asked of the primary: writes "rolled back" if there is no row, and else says how it stands, once it can be known. */

@@ -228,6 +228,15 @@ describe("half mode", () => {
     expect(ended).toEqual([["t0", "rollback"]]);
   });
 
+  it("a refused half leaves nothing behind in a transaction that others commit all the same", async () => {
+    const { barrier, broker, transactions } = aWorld();
+    broker.send = async () => ({ ok: false, failure: { class: "permanent", code: "topic_type_mismatch", detail: "" } });
+    const tx = barrier.begin();
+    await expect(transactions.sendJoined(tx, "tx", aMessage())).rejects.toMatchObject({ code: "half_refused" });
+    barrier.commit(tx);
+    expect(await barrier.ofTransaction("tx")).toEqual([]);
+  });
+
   it("a check about another database's message, or nobody's, is left to others", async () => {
     const said: unknown[] = [];
     const log = { ...silentLog, warn: (fields: unknown) => said.push(fields) } as unknown as Log;

@@ -119,7 +119,13 @@ export class HalfTransactions<Tx> {
    */
   async sendJoined(tx: Tx, txId: string, message: Outgoing): Promise<void> {
     const entry = await this.#enlist(tx, txId, message);
-    await this.#send(entry);
+    try {
+      await this.#send(entry);
+    } catch (error) {
+      // Whoever goes on all the same must not leave a message behind that can never be sent.
+      await this.#options.barrier.withdraw(tx, entry.id);
+      throw error;
+    }
     const following = this.#follow(entry).finally(() => this.#following.delete(following));
     this.#following.add(following);
   }
@@ -174,6 +180,7 @@ export class HalfTransactions<Tx> {
         `the broker was told that half ${id} is rolled back; this transaction must not commit`,
       );
     }
+    reach("tx-row-written");
     return { id, message, enlistedAtMs };
   }
 

@@ -56,6 +56,7 @@ export const createMemoryBarrier = (nowMs: () => number): MemoryBarrier => {
       tx.rows.set(entry.id, { ...entry, ...fresh, state: "committed" });
       return "enlisted";
     },
+    withdraw: async (tx, id) => void tx.rows.delete(id),
     surviving: async (tx, txId) => new Set([...tx.rows].flatMap(([id, row]) => (row.txId === txId ? id : []))),
     async judge({ id, txId }, turnMs) {
       if (holder(id) !== undefined)
