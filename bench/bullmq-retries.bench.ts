@@ -180,7 +180,7 @@ const killed = async ({ name, open }: Opener, report: Report, suffix = ""): Prom
 
 const outage = async (lab: Lab, { name, open }: Opener, report: Report): Promise<void> => {
   const count = lab.quick ? 200 : 1_000;
-  const downMs = lab.quick ? 20_000 : 60_000;
+  const downMs = lab.quick ? 30_000 : 60_000;
   // 0.5 + 1 + 2 + 4 s at most, which no outage of a minute keeps to.
   const retries: Retries = { attempts: 5, baseMs: 500, jitter: true };
   const contestant = await open();
