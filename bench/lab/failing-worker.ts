@@ -24,14 +24,19 @@ export type WorkerTask = {
     | { readonly kind: "fails"; readonly times: number }
     /** The one whose body begins so kills the process; the others take a second. */
     | { readonly kind: "poison" }
-    /** Everything fails until then. */
-    | { readonly kind: "outage"; readonly untilMs: number };
+    /** From the first call on everything fails for so long. */
+    | { readonly kind: "outage"; readonly downMs: number };
 };
 
 /** Exponential, factor 2. */
 export type Retries = { readonly attempts: number; readonly baseMs: number; readonly jitter: boolean };
 
-export type WorkerSummary = Summary & { readonly done: number; readonly failures: number };
+export type WorkerSummary = Summary & {
+  readonly done: number;
+  readonly failures: number;
+  /** From the end of the outage to the last success. */
+  readonly drainedMs: number;
+};
 
 /** How long a message stays away from others when its process vanishes; the least that a RocketMQ proxy takes. */
 const lockMs = 10_000;
@@ -45,9 +50,12 @@ const lateness = new Samples();
 const dueMs = new Map<string, number>();
 let done = 0;
 let failures = 0;
+let firstAtMs = 0;
+let lastDoneAtMs = 0;
 
 const handle = async (id: string, body: string, attempt: number): Promise<void> => {
   const nowMs = Date.now();
+  firstAtMs ||= nowMs;
   const due = dueMs.get(id);
   if (due !== undefined) lateness.push(nowMs - due);
   if (trouble.kind === "poison") {
@@ -58,14 +66,15 @@ const handle = async (id: string, body: string, attempt: number): Promise<void> 
     }
     await wait(healthyTakesMs);
   }
-  const isFailing =
-    trouble.kind === "fails" ? attempt <= trouble.times : trouble.kind === "outage" && nowMs < trouble.untilMs;
+  const isDown = trouble.kind === "outage" && nowMs < firstAtMs + trouble.downMs;
+  const isFailing = isDown || (trouble.kind === "fails" && attempt <= trouble.times);
   if (isFailing) {
     failures++;
     if (trouble.kind === "fails") dueMs.set(id, Date.now() + retries.baseMs * 2 ** (attempt - 1));
     throw down;
   }
   done++;
+  lastDoneAtMs = nowMs;
   dueMs.delete(id);
   if (trouble.kind === "poison") process.send!({ done: body.split(" ")[0] });
 };
@@ -112,6 +121,8 @@ const start = async (): Promise<void> => {
 
 await start();
 process.on("message", (question) => {
-  if (question === "summary") process.send!({ summary: { ...lateness.summary(), done, failures } });
+  if (question !== "summary") return;
+  const drainedMs = trouble.kind === "outage" ? lastDoneAtMs - firstAtMs - trouble.downMs : 0;
+  process.send!({ summary: { ...lateness.summary(), done, failures, drainedMs } });
 });
 process.send!("ready");
