@@ -1,21 +1,18 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { MemoryTopicMemory } from "../src/adapters/memory/memory-topic-memory.ts";
 import { RedisDelayStore } from "../src/adapters/redis/redis-delay-store.ts";
 import { RedisDocumentStore } from "../src/adapters/redis/redis-document-store.ts";
 import { SqliteDelayStore } from "../src/adapters/sqlite/sqlite-delay-store.ts";
-import { systemRandom } from "../src/adapters/system/system-random.ts";
 import { machineClock, systemTimers } from "../src/adapters/system/system-time.ts";
 import type { DelayStore } from "../src/delay/delay-store.port.ts";
 import type { Sink } from "../src/dispatch/sink.port.ts";
 import type { DocumentStore } from "../src/documents/document-store.port.ts";
 import { shardOf, timeOrderedId } from "../src/message/id.ts";
 import type { DelayedMessage } from "../src/message/message.ts";
-import { durationMs, epochMs } from "../src/message/time.ts";
-import { silentLog } from "../src/runtime/log.ts";
-import { Metrics } from "../src/runtime/metrics.ts";
+import { epochMs } from "../src/message/time.ts";
 import { Service } from "../src/service.ts";
+import { plainParts } from "../src/testing/plain-parts.ts";
 import { body200 } from "./lab/fill.ts";
 import { Meter } from "./lab/meter.ts";
 import { inParallel, pause } from "./lab/pace.ts";
@@ -156,17 +153,7 @@ const serviceOn = ({ store, documents }: Stores, sink: Sink): Service =>
     store,
     documents,
     sink,
-    directory: { lookUp: async () => ({ outcome: "exists", types: ["NORMAL"] }) },
-    memory: new MemoryTopicMemory(),
-    sources: [],
-    machine: machineClock,
-    timers: systemTimers,
-    random: systemRandom,
-    log: silentLog,
-    metrics: new Metrics(),
-    node: `bench-${process.pid}`,
-    leaseMs: durationMs(10_000),
-    ownTopics: new Set(),
+    ...plainParts(`bench-${process.pid}`),
   });
 
 const perCall = 200;

@@ -1,14 +1,12 @@
 import { expect, it } from "vitest";
 import { MemoryDelayStore } from "./adapters/memory/memory-delay-store.ts";
 import { MemoryDocumentStore } from "./adapters/memory/memory-document-store.ts";
-import { MemoryTopicMemory } from "./adapters/memory/memory-topic-memory.ts";
-import { systemRandom } from "./adapters/system/system-random.ts";
-import { machineClock, systemTimers } from "./adapters/system/system-time.ts";
-import { durationMs, epochMs } from "./message/time.ts";
+import { machineClock } from "./adapters/system/system-time.ts";
+import { epochMs } from "./message/time.ts";
 import { PolicyBook } from "./policies/policy-book.ts";
 import { silentLog } from "./runtime/log.ts";
-import { Metrics } from "./runtime/metrics.ts";
 import { defaultTenant, Service } from "./service.ts";
+import { plainParts } from "./testing/plain-parts.ts";
 
 it("RT-16 a policy that another process bound decides about failed sends here, within two seconds and without a restart", async () => {
   const documents = new MemoryDocumentStore();
@@ -26,17 +24,7 @@ it("RT-16 a policy that another process bound decides about failed sends here, w
       },
       close: async () => {},
     },
-    directory: { lookUp: async () => ({ outcome: "exists", types: ["NORMAL"] }) },
-    memory: new MemoryTopicMemory(),
-    sources: [],
-    machine: machineClock,
-    timers: systemTimers,
-    random: systemRandom,
-    log: silentLog,
-    metrics: new Metrics(),
-    node: "here",
-    leaseMs: durationMs(10_000),
-    ownTopics: new Set(),
+    ...plainParts("here"),
   });
   await service.start();
   const clock = { nowMs: () => epochMs(Math.floor(machineClock.wallMs())) };

@@ -1,13 +1,9 @@
 import { MemoryDocumentStore } from "../../src/adapters/memory/memory-document-store.ts";
-import { MemoryTopicMemory } from "../../src/adapters/memory/memory-topic-memory.ts";
 import { RedisDelayStore } from "../../src/adapters/redis/redis-delay-store.ts";
-import { systemRandom } from "../../src/adapters/system/system-random.ts";
-import { machineClock, systemTimers } from "../../src/adapters/system/system-time.ts";
 import type { Sink } from "../../src/dispatch/sink.port.ts";
-import { durationMs, epochMs, hour } from "../../src/message/time.ts";
-import { silentLog } from "../../src/runtime/log.ts";
-import { Metrics } from "../../src/runtime/metrics.ts";
+import { epochMs, hour } from "../../src/message/time.ts";
 import { Service } from "../../src/service.ts";
+import { plainParts } from "../../src/testing/plain-parts.ts";
 
 /** The whole service on a real Redis, without HTTP and without a broker: every topic exists, and the sink is given. */
 export const embeddedService = async (
@@ -29,17 +25,7 @@ export const embeddedService = async (
     store,
     documents: new MemoryDocumentStore(),
     sink,
-    directory: { lookUp: async () => ({ outcome: "exists", types: ["NORMAL"] }) },
-    memory: new MemoryTopicMemory(),
-    sources: [],
-    machine: machineClock,
-    timers: systemTimers,
-    random: systemRandom,
-    log: silentLog,
-    metrics: new Metrics(),
-    node: `bench-${process.pid}`,
-    leaseMs: durationMs(10_000),
-    ownTopics: new Set(),
+    ...plainParts(`bench-${process.pid}`),
   });
   await service.start();
   return service;

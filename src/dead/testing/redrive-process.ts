@@ -1,13 +1,9 @@
 import { appendFileSync } from "node:fs";
-import { MemoryTopicMemory } from "../../adapters/memory/memory-topic-memory.ts";
 import { RedisDelayStore } from "../../adapters/redis/redis-delay-store.ts";
 import { RedisDocumentStore } from "../../adapters/redis/redis-document-store.ts";
-import { systemRandom } from "../../adapters/system/system-random.ts";
-import { machineClock, systemTimers } from "../../adapters/system/system-time.ts";
-import { durationMs, epochMs } from "../../message/time.ts";
-import { silentLog } from "../../runtime/log.ts";
-import { Metrics } from "../../runtime/metrics.ts";
+import { epochMs } from "../../message/time.ts";
 import { Service } from "../../service.ts";
+import { plainParts } from "../../testing/plain-parts.ts";
 
 /**
  * A process of a service on a real Redis whose broker is a file: a line with the id of everything that it sends. Ends
@@ -25,17 +21,7 @@ const service = new Service({
     },
     close: async () => {},
   },
-  directory: { lookUp: async () => ({ outcome: "exists", types: ["NORMAL"] }) },
-  memory: new MemoryTopicMemory(),
-  sources: [],
-  machine: machineClock,
-  timers: systemTimers,
-  random: systemRandom,
-  log: silentLog,
-  metrics: new Metrics(),
-  node,
-  leaseMs: durationMs(10_000),
-  ownTopics: new Set(),
+  ...plainParts(node),
 });
 await service.start();
 process.once("message", () => {
