@@ -8,10 +8,11 @@
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
-import { install, nodeBinary, root } from "./install.mjs";
+import { install, root } from "./install.mjs";
 
 const dist = join(root, "dist");
 const sources = join(root, "src");
+const tsc = join(root, "node_modules/typescript/bin/tsc");
 
 const filesBelow = (folder) =>
   readdirSync(folder, { recursive: true, withFileTypes: true })
@@ -19,8 +20,7 @@ const filesBelow = (folder) =>
     .map((entry) => join(entry.parentPath ?? entry.path, entry.name));
 
 const compile = () => {
-  const tsc = join(root, "node_modules/typescript/bin/tsc");
-  const { status, stdout, stderr } = spawnSync(nodeBinary, [tsc, "-p", join(root, "tsconfig.build.json")], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [tsc, "-p", join(root, "tsconfig.build.json")], {
     encoding: "utf8",
   });
   if (status !== 0) throw new Error(`The package does not compile:\n${stdout}${stderr}`);
@@ -64,7 +64,8 @@ const check = (files) => {
 };
 
 try {
-  install();
+  // Only where nothing is there: other programs may be running from what is installed, older than the lockfile or not.
+  if (!existsSync(tsc)) install();
   rmSync(dist, { recursive: true, force: true });
   compile();
   copyAssets();

@@ -8,6 +8,7 @@ import type { DelayStore } from "./delay/delay-store.port.ts";
 import { BayBook } from "./dependencies/bay-book.ts";
 import { DependencyBoard } from "./dependencies/board.ts";
 import { DependencyDesk } from "./dependencies/desk.ts";
+import { LaneHeads } from "./dependencies/lane-heads.ts";
 import { ParkedCount } from "./dependencies/parked-count.ts";
 import type { Parking } from "./dependencies/parking.port.ts";
 import { Releaser } from "./dependencies/releaser.ts";
@@ -101,7 +102,8 @@ export class RetryRooms {
     });
 
     const { policies, parked } = this;
-    this.dependencies = new DependencyDesk({ board, parked, policies, clock, redriveNews: reports });
+    const laneHeads = new LaneHeads({ documents, clock });
+    this.dependencies = new DependencyDesk({ board, parked, policies, clock, redriveNews: reports, laneHeads });
     this.#loops = [
       loop("retry policies", () => policies.runOnce(), soonMs),
       loop("dependency board", () => board.runOnce(), soonMs),
@@ -109,6 +111,7 @@ export class RetryRooms {
       redrives,
       loop("redrive reports", () => reports.runOnce()),
       loop("keeping of the dead", () => keeping.runOnce()),
+      loop("forgetting of lane heads", () => laneHeads.runOnce()),
     ];
     metrics.gauge(
       "escapement_dependencies_not_closed",

@@ -24,6 +24,7 @@ export const benchmarks: Readonly<Record<string, () => Promise<{ benchmark: Benc
   takeover: () => import("../takeover.bench.ts"),
   "event-loop": () => import("../event-loop.bench.ts"),
   bullmq: () => import("../bullmq.bench.ts"),
+  "bullmq-retries": () => import("../bullmq-retries.bench.ts"),
   "rocketmq-timer": () => import("../rocketmq-timer.bench.ts"),
   "transactions-cost": () => import("../transactions-cost.bench.ts"),
   "transactions-visible": () => import("../transactions-visible.bench.ts"),

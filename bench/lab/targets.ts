@@ -36,6 +36,15 @@ const overBullmq = (["always", "everysec"] as const).flatMap((fsync) => [
   times(`bullmq/burst ${fsync} ours`, `bullmq/burst ${fsync} bullmq`, 1 / 5, "p99 ms"),
 ]);
 
+const retriesOfOurs = ["rocketmq", "embedded"].flatMap((name): Target[] => [
+  atMost(`bullmq retries/lateness always ${name}`, "early", 0),
+  { row: `bullmq retries/killed ${name}`, number: "poison given up", must: 1, better: "higher" },
+  atMost(`bullmq retries/killed ${name}`, "poison was run", 3),
+  atMost(`bullmq retries/killed ${name}`, "healthy given up", 0),
+  atMost(`bullmq retries/outage ${name}`, "healthy given up", 0),
+  atMost(`bullmq retries/outage ${name}`, "calls a message", 5),
+]);
+
 export const targets: readonly Target[] = [
   ...wheelRows,
   rate("store/schedule, random dues always", 75_000),
@@ -81,6 +90,7 @@ export const targets: readonly Target[] = [
   atMost("takeover/cold start", "last after ms", 2_000),
   atMost("event loop/million", "reading max ms", 50),
   ...overBullmq,
+  ...retriesOfOurs,
   times("rocketmq timer/ours accept", "rocketmq timer/1000 ms accept", 5),
   times("rocketmq timer/ours accept", "rocketmq timer/100 ms accept", 5),
   times("rocketmq timer/ours lateness", "rocketmq timer/1000 ms lateness", 1 / 10, "p99 ms"),

@@ -126,6 +126,12 @@ export const ConsumerSyncRequestSchema = named(
           "For each key since the last report: succeeded, failed, retries, parked, deferred, breaker, budget.",
       },
       redriven: { type: "array", items: { type: "object" }, description: "What became of redriven messages." },
+      heads: {
+        type: "array",
+        items: { type: "object" },
+        description:
+          "In blocking groups, messages given out before for an unknown reason: id, delivery, state (begins: its handler is about to run; answered).",
+      },
     },
   }),
 );
@@ -143,6 +149,11 @@ export const ConsumerSyncReplySchema = named(
         items: { type: "object", additionalProperties: true },
         description:
           "For each reported key what holds for this worker: state, callsPerSec, retriesPerSec, retryPercent.",
+      },
+      heads: {
+        type: "array",
+        items: { type: "object", additionalProperties: true },
+        description: "For each that begins: crashes, how often it began in a row and nobody heard of it again.",
       },
     },
   }),

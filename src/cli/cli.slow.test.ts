@@ -298,7 +298,7 @@ describe("stats and health", () => {
     };
     const { code, out } = await run(["stats"]);
     expect(code).toBe(0);
-    expect(out).toContain("waiting     1,234,567\n");
+    expect(out).toContain("waiting          1,234,567\nof these parked          0\n");
     expect(out).toContain("orders  1,234,566  ██████████████████████████████\nmail            1  █\n");
     expect(out).toContain("Due in the next hour  801 messages, at most 800 a minute\n█");
     expect(out).toMatch(/█ {58}▁\n╵now {11}╵15 min {8}╵30 min {8}╵45 min\n/);

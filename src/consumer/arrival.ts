@@ -17,6 +17,8 @@ export type Arrival = {
   readonly isCrash: boolean;
   /** It may have killed a process, so the handler does not see it before that is written down somewhere. */
   readonly mustBeHandedOver: boolean;
+  /** It stays with the broker, and was given out before for a reason that this process does not know. */
+  readonly isDoubted: boolean;
   /** What becomes of it without the handler; undefined: it is worked on. */
   readonly disposition: Disposition | undefined;
 };
@@ -29,6 +31,10 @@ export type ArrivalFacts = {
   readonly back: GivenBack | undefined;
   /** The order of its group keeps failed messages with the broker. */
   readonly blocks: boolean;
+  /** Others of its lane are here before it: what it was given out for may have been them. */
+  readonly isBehind: boolean;
+  /** The service knows how often a head killed its process. */
+  readonly crashesAreCounted: boolean;
   readonly handingOverFails: boolean;
   readonly nowMs: EpochMs;
   readonly around: (envelope: RetryEnvelope) => Surroundings;
@@ -54,22 +60,30 @@ export const arrivalOf = (facts: ArrivalFacts): Arrival => {
   const isSuspicious = deliveryAttempt > 1 && back?.nextDelivery !== deliveryAttempt;
   if (!isSuspicious) return without(envelope, spent(envelope, around(envelope)));
   if (blocks) {
-    // Order does not allow it to go away and come back, so the broker's count must do for all attempts.
-    const attempt = Math.max(envelope.attempt, deliveryAttempt - 1);
+    const isDoubted = true;
+    if (facts.isBehind) return { ...without(envelope, spent(envelope, around(envelope))), isDoubted };
+    // Order does not allow it to go away and come back, so the broker's count must do for all attempts: what we know
+    // nothing of may have been one, or may have been an orderly stop, or another's turn that it was held behind. So by
+    // that alone none dies without one more attempt, unless nothing else would end one that kills every process.
+    const unknown = Math.max(0, deliveryAttempt - (back?.nextDelivery ?? 1));
+    const { maxAttempts } = around(envelope).inUse.policy.limits;
+    const most = facts.crashesAreCounted ? Math.max(envelope.attempt, maxAttempts - 1) : Number.POSITIVE_INFINITY;
+    const attempt = Math.min(envelope.attempt + unknown, most);
     const counted = { ...envelope, attempt, firstFailedAtMs: envelope.firstFailedAtMs ?? nowMs };
-    return without(counted, spent(counted, around(counted)));
+    return { ...without(counted, spent(counted, around(counted))), isDoubted };
   }
   const crash = ownFailure("crash", "crash", `delivered ${deliveryAttempt} times without an answer`);
   // Given back by a peer that could not hand it over, or died with: nobody can tell while handing over fails.
   const disposition = facts.handingOverFails
     ? later("return", envelope, epochMs(nowMs + returnMs), nowMs)
     : failed(envelope, crash, around(envelope));
-  return { envelope, isCrash: true, mustBeHandedOver: true, disposition };
+  return { envelope, isCrash: true, mustBeHandedOver: true, isDoubted: false, disposition };
 };
 
 const without = (envelope: RetryEnvelope, disposition: Disposition | undefined): Arrival => ({
   envelope,
   isCrash: false,
   mustBeHandedOver: false,
+  isDoubted: false,
   disposition,
 });

@@ -57,5 +57,9 @@ export type Work<T> = Held & {
   envelope: RetryEnvelope;
   value: ConsumedMessage<T> | undefined;
   readonly released: boolean;
+  /** One more process that ends with it in hand, and it is taken for the cause. */
+  readonly lastChance: boolean;
   mustBeHandedOver: boolean;
+  /** It stays with the broker, and was given out before for a reason that this process does not know. */
+  isDoubted: boolean;
 };

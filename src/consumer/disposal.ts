@@ -1,11 +1,13 @@
+import type { IncomingMessage } from "../ingest/topic-source.port.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { reach } from "../runtime/failpoint.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Work } from "./consumer-parts.ts";
 import type { ConsumerStats } from "./consumer-stats.ts";
+import type { ReceiptOutcome } from "./delivery-source.port.ts";
 import { askAgainMs, type Disposition, invisibleFor } from "./disposition.ts";
 import { handOverOf } from "./hand-over.ts";
-import type { HandOvers } from "./hand-overs.ts";
+import { fallbackMaxMs, type HandOvers } from "./hand-overs.ts";
 import type { InHand } from "./held.ts";
 import { type Lanes, sentBackMinMs } from "./order.ts";
 import type { Remembered } from "./remembered.ts";
@@ -57,6 +59,22 @@ export class Disposal<T> {
     this.#track(work, this.#sendBack(work, invisibleMs));
   }
 
+  /** It went stale before anything was done with it. Should it come here again, it did not crash. */
+  drop(work: Work<T>): void {
+    const nextDelivery = work.message.deliveryAttempt + 1;
+    this.#options.remembered.gaveBack(work.id, { nextDelivery, envelope: work.envelope });
+    this.#track(work, this.#letGo(work));
+  }
+
+  /** Where its lane must not go on without it, its followers go too: they are as old as it is. */
+  async #letGo(work: Work<T>): Promise<void> {
+    const { inHand, lanes, next } = this.#options;
+    inHand.release(work);
+    if (!lanes.blocks) return next(work);
+    const followers = lanes.abandon(work) as readonly Work<T>[];
+    await Promise.all(followers.map((follower) => this.#sendBack(follower, sentBackMinMs)));
+  }
+
   #track(work: Work<T>, act: Promise<void>): void {
     const { log, inHand, next, changed } = this.#options;
     const tracked = act
@@ -74,13 +92,10 @@ export class Disposal<T> {
   }
 
   async #carryOut(work: Work<T>, disposition: Disposition): Promise<void> {
-    const { inHand, lanes, handOvers, retryTopic, stats, clock, next } = this.#options;
+    const { lanes, handOvers, retryTopic, stats, clock } = this.#options;
     if (disposition.kind === "done") return this.#acknowledge(work);
     // It comes again, or has come to somebody else: what we would hand over is theirs to decide.
-    if (work.stale) {
-      inHand.release(work);
-      return lanes.blocks ? this.#leaveLane(work) : next(work);
-    }
+    if (work.stale) return this.#letGo(work);
     if (lanes.blocks && disposition.kind !== "dead" && !work.ofRetryTopic) {
       this.#count(disposition);
       return this.#giveBack(work, disposition, invisibleFor(disposition, clock.nowMs()));
@@ -91,7 +106,8 @@ export class Disposal<T> {
       return this.#acknowledge(work);
     }
     stats.notHandedOver++;
-    const waitMs = invisibleFor(disposition, clock.nowMs());
+    // Back before its wait is over, it is handed over once more.
+    const waitMs = Math.min(invisibleFor(disposition, clock.nowMs()), fallbackMaxMs);
     return this.#giveBack(work, disposition, work.mustBeHandedOver ? Math.max(waitMs, askAgainMs) : waitMs);
   }
 
@@ -107,7 +123,13 @@ export class Disposal<T> {
     remembered.finished(work.id);
     // Its followers need not wait for the broker's word; should it be lost, this one comes again and is known.
     next(work);
-    const outcome = await inHand.ack(work);
+    let outcome: ReceiptOutcome;
+    let acknowledged: IncomingMessage;
+    do {
+      acknowledged = work.message;
+      outcome = await inHand.ack(work);
+      // It came again meanwhile (the broker was away for long): that delivery has a receipt of its own.
+    } while (work.message !== acknowledged);
     inHand.release(work);
     if (outcome === "done" && !work.doubtful) remembered.acknowledged(work.id);
     if (outcome !== "done") stats.notAcknowledged++;
@@ -133,13 +155,6 @@ export class Disposal<T> {
       inHand.giveBack(work, invisibleMs),
       ...followers.map((follower) => this.#sendBack(follower, invisibleMs)),
     ]);
-  }
-
-  /** Its head is somebody else's by now and not over, so it is not its followers' turn here. */
-  async #leaveLane(work: Work<T>): Promise<void> {
-    const { lanes, clock } = this.#options;
-    const followers = lanes.block(work, clock.monotonicMs()) as readonly Work<T>[];
-    await Promise.all(followers.map((follower) => this.#sendBack(follower, sentBackMinMs)));
   }
 
   async #sendBack(work: Work<T>, invisibleMs: number): Promise<void> {

@@ -20,13 +20,16 @@ const batchMax = 64;
 const batchBytesMax = 3_000_000;
 const lingerMs = 2;
 const inFlightMax = 4;
-/** For so long after the last failure, a message that comes again may have been given back by a peer in the same need. */
-const troubleMemoryMs = 600_000;
+/**
+ * What could not be handed over is back after so long at the latest. So that is how long after the end of the trouble
+ * a message that comes again may have been given back by a peer in the same need.
+ */
+export const fallbackMaxMs = 60_000;
 
 export class HandOvers {
   readonly #options: HandOversOptions;
   readonly #gather: Gather<HandOverMessage, HandOverResult>;
-  #failedAtMs = Number.NEGATIVE_INFINITY;
+  #worksSinceMs = Number.NEGATIVE_INFINITY;
   #failing = 0;
 
   constructor(options: HandOversOptions) {
@@ -48,11 +51,13 @@ export class HandOvers {
     const result: HandOverResult = message === undefined ? noRoom : await this.#gather.add(message);
     const { log, clock } = this.#options;
     if (result.ok) {
-      if (this.#failing > 0) log.info({ notHandedOver: this.#failing }, "messages can be handed over again");
+      if (this.#failing > 0) {
+        this.#worksSinceMs = clock.monotonicMs();
+        log.info({ notHandedOver: this.#failing }, "messages can be handed over again");
+      }
       this.#failing = 0;
       return true;
     }
-    this.#failedAtMs = clock.monotonicMs();
     if (this.#failing++ === 0) {
       const { code, detail } = result;
       log.warn(
@@ -63,9 +68,9 @@ export class HandOvers {
     return false;
   }
 
-  /** Handing over has not been safe lately. */
+  /** Handing over does not work, or did not a short while ago. */
   get inTrouble(): boolean {
-    return this.#options.clock.monotonicMs() - this.#failedAtMs < troubleMemoryMs;
+    return this.#failing > 0 || this.#options.clock.monotonicMs() - this.#worksSinceMs < fallbackMaxMs;
   }
 
   idle(): Promise<void> {

@@ -75,6 +75,11 @@ export class InHand {
     this.#held.set(held.id, held);
   }
 
+  hasBeside(held: Held, isSuch: (other: Held) => boolean): boolean {
+    for (const other of this.#held.values()) if (other !== held && isSuch(other)) return true;
+    return false;
+  }
+
   /** It came again while we have it: from now on this receipt counts. */
   takeAgain(held: Held, message: IncomingMessage): void {
     held.message = message;

@@ -9,8 +9,9 @@ import type { Held } from "./held.ts";
  * - `block-queue`: the same for everything in that queue.
  *
  * A blocked head stays with the broker, unacknowledged and invisible for its wait. Its followers that are in our hands
- * go back with it, and those that come before it are sent back, until it is here again. A broker with an ordered group
- * does not bring them before their head; what is here is for the others, and for what was already on its way.
+ * go back with it, and those that come before its wait is over are sent back: they were on their way already. Who comes
+ * later opens the lane. A broker with an ordered group brings it only when its head is done, perhaps by another process;
+ * to keep it away longer would let it go round between processes that each have their own idea of the lane.
  */
 export type Order = "skip-key" | "block-key" | "block-queue";
 export const orders: readonly Order[] = ["skip-key", "block-key", "block-queue"];
@@ -21,12 +22,15 @@ type Lane = {
   blocked: { headId: string; untilMs: number } | undefined;
 };
 
+/** More lanes than this are looked through for those whose head went elsewhere; then at twice as many as are left. */
+const lanesToSweep = 1_000;
 /** Who comes before its blocked head is sent back for no less than this. */
 export const sentBackMinMs = 1_000;
 
 export class Lanes {
   readonly #order: Order | undefined;
   readonly #lanes = new Map<string, Lane>();
+  #sweepAt = lanesToSweep;
 
   constructor(order: Order | undefined) {
     this.#order = order;
@@ -39,10 +43,11 @@ export class Lanes {
 
   /** True when it may be worked on now; false when it waits for its turn; a number: send it back for so long. */
   enter(held: Held, nowMs: number): boolean | number {
-    const name = this.#nameOf(held);
+    const name = this.laneOf(held);
     if (name === undefined) return true;
     let lane = this.#lanes.get(name);
     if (lane === undefined) {
+      if (this.#lanes.size >= this.#sweepAt) this.#sweep(nowMs);
       lane = { waiting: [], head: undefined, blocked: undefined };
       this.#lanes.set(name, lane);
     }
@@ -64,7 +69,7 @@ export class Lanes {
 
   /** Its turn is over; answers whose turn it is now. */
   leave(held: Held): Held | undefined {
-    const name = this.#nameOf(held);
+    const name = this.laneOf(held);
     const lane = name === undefined ? undefined : this.#lanes.get(name);
     if (lane === undefined || lane.head !== held) return undefined;
     lane.head = lane.waiting.shift();
@@ -74,7 +79,7 @@ export class Lanes {
 
   /** Nothing of its lane goes on before it is here again; answers its followers, who go back as well. */
   block(held: Held, untilMs: number): readonly Held[] {
-    const name = this.#nameOf(held);
+    const name = this.laneOf(held);
     const lane = name === undefined ? undefined : this.#lanes.get(name);
     if (lane === undefined) return [];
     lane.blocked = { headId: held.id, untilMs };
@@ -82,12 +87,39 @@ export class Lanes {
     return lane.waiting.splice(0);
   }
 
+  /** It is in other hands by now, and its lane goes where it is; answers its followers that are still here. */
+  abandon(held: Held): readonly Held[] {
+    const name = this.laneOf(held);
+    const lane = name === undefined ? undefined : this.#lanes.get(name);
+    if (lane === undefined || lane.head !== held) return [];
+    this.#lanes.delete(name!);
+    return lane.waiting.splice(0);
+  }
+
+  /** Somebody of its lane is here already. */
+  isBehind(held: Held): boolean {
+    const name = this.laneOf(held);
+    return name !== undefined && this.#lanes.get(name)?.head !== undefined;
+  }
+
+  get size(): number {
+    return this.#lanes.size;
+  }
+
   /** Everyone who waits for a turn; they have none any more. */
   clear(): readonly Held[] {
     return [...this.#lanes.values()].flatMap((lane) => lane.waiting.splice(0));
   }
 
-  #nameOf({ message, ofRetryTopic }: Held): string | undefined {
+  #sweep(nowMs: number): void {
+    for (const [name, { head, blocked }] of this.#lanes) {
+      if (head === undefined && (blocked === undefined || blocked.untilMs <= nowMs)) this.#lanes.delete(name);
+    }
+    this.#sweepAt = Math.max(lanesToSweep, 2 * this.#lanes.size);
+  }
+
+  /** Undefined: it has no order. */
+  laneOf({ message, ofRetryTopic }: Held): string | undefined {
     if (this.#order === undefined || ofRetryTopic) return undefined;
     if (this.#order === "block-queue") return `${message.topic}/${message.queueId ?? 0}`;
     return message.messageGroup === undefined ? undefined : `${message.topic}/${message.messageGroup}`;

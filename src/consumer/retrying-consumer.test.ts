@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { durationMs } from "../message/time.ts";
 import { PermanentError, UnknownOutcomeError } from "../retry/classified-errors.ts";
+import { encodeEnvelope } from "../retry/envelope-codec.ts";
 import type { HandlerContext } from "./handler-context.ts";
 import { ConsumerStage, fixedSecond, grouped } from "./testing/consumer-stage.ts";
 
@@ -279,6 +281,80 @@ describe("crashes", () => {
     expect([...stage.broker.left("orders"), ...stage.broker.left("ESC_RETRY_g")]).toEqual([]);
   });
 
+  it.each([0, 100])(
+    "RT-08 those in hand beside one that kills after %i ms share its deaths, and not its end",
+    async (ms) => {
+      const stage = new ConsumerStage();
+      const bodies = ["poison", "a", "b", "c", "d", "e"];
+      for (const body of bodies) stage.broker.send("orders", body);
+      const done: string[] = [];
+      const lastOnes: string[][] = [];
+      for (let life = 0; life < 6; life++) {
+        let isDead = false;
+        const lastChances = new Set<string>();
+        const mine = stage.start({
+          settings: { concurrency: 8, invisibleMs: 10_000 },
+          handler: async ({ body }, { attempt }) => {
+            const name = body.toString();
+            if (attempt === 3) lastChances.add(name);
+            lastOnes.push([...lastChances]);
+            await new Promise<void>((resolve) => stage.time.after(name === "poison" ? ms : 1_000, resolve));
+            if (isDead) return never();
+            if (name === "poison") {
+              isDead = true;
+              stage.kill(mine);
+              return never();
+            }
+            lastChances.delete(name);
+            done.push(name);
+          },
+        });
+        await stage.time.pass(60_000);
+        stage.kill(mine);
+      }
+      // Twice where it dies between a handler's end and the acknowledgement.
+      expect([...new Set(done)].sort()).toEqual(["a", "b", "c", "d", "e"]);
+      expect(stage.ingest.dead.map(({ said, envelope }) => [said, envelope.crashes])).toEqual([["crash_loop", 3]]);
+      expect(Math.max(...lastOnes.map((names) => names.length))).toBe(1);
+      expect([...stage.broker.left("orders"), ...stage.broker.left("ESC_RETRY_g")]).toEqual([]);
+    },
+  );
+
+  it("RT-08 a last chance does not begin before the others that came with it are safe elsewhere", async () => {
+    const stage = new ConsumerStage();
+    for (const body of ["poison", "a", "b", "c"]) {
+      const envelope = encodeEnvelope({
+        group: "g",
+        originTopic: "orders",
+        originId: body,
+        originBornAtMs: stage.time.nowMs(),
+        hop: 2,
+        attempt: 2,
+        crashes: 2,
+        parkedMs: durationMs(0),
+        policy: "test",
+        history: [],
+        replays: 0,
+        redirects: 0,
+      });
+      stage.broker.send("ESC_RETRY_g", body, { properties: new Map([["ESC_RETRY", envelope!]]) });
+    }
+    for (let life = 0; life < 3; life++) {
+      const mine = stage.start({
+        settings: { concurrency: 64 }, // So that one poll brings all.
+        handler: ({ body }) => {
+          if (body.toString() === "poison") stage.kill(mine);
+        },
+      });
+      await stage.time.pass(60_000);
+      stage.kill(mine);
+    }
+    expect(stage.ingest.dead.map(({ said, envelope }) => [said, envelope.originId])).toEqual([
+      ["crash_loop", "poison"],
+    ]);
+    expect(stage.broker.left("ESC_RETRY_g")).toEqual([]);
+  });
+
   it("RT-26 two processes of one group, one stopping: each message is done once, and nobody counts a crash", async () => {
     const stage = new ConsumerStage();
     const done: string[] = [];
@@ -382,7 +458,92 @@ describe("a hand-over that fails", () => {
   });
 });
 
+describe("doubt after a hand-over that failed", () => {
+  it("ends when handing over has worked for a minute: what kills processes is counted again", async () => {
+    const stage = new ConsumerStage();
+    stage.ingest.mode = "fail";
+    stage.broker.send("orders", "ordinary");
+    let isDown = true;
+    const consumer = stage.start({
+      settings: { concurrency: 2 },
+      handler: () => {
+        if (isDown) throw new Error("down");
+      },
+    });
+    await stage.time.pass(500);
+    stage.ingest.mode = "work";
+    isDown = false;
+    stage.broker.send("orders", "ordinary");
+    await stage.time.pass(500);
+    const suspicious = () => {
+      stage.broker.send("orders", "suspicious", { brokerMessageId: `s${stage.time.nowMs()}` });
+      stage.broker.sawBefore("orders");
+    };
+    // Handing over fails and then works: within the minute it may have been given back by a peer in the same need.
+    isDown = true;
+    stage.broker.send("orders", "ends the trouble");
+    await stage.time.pass(500);
+    isDown = false;
+    suspicious();
+    await stage.time.pass(5_000);
+    expect(consumer.stats().crashes).toBe(1);
+    expect(stage.ingest.all.filter(({ envelope }) => envelope.crashes > 0)).toEqual([]);
+    await stage.time.pass(61_000);
+    suspicious();
+    await stage.time.pass(5_000);
+    expect(stage.ingest.all.filter(({ envelope }) => envelope.crashes > 0)).toHaveLength(1);
+  });
+
+  it("a long wait that could not be handed over is shortened, so that the doubt can be short", async () => {
+    const stage = new ConsumerStage();
+    stage.ingest.mode = "fail";
+    stage.broker.send("orders", "a");
+    let runs = 0;
+    stage.start({
+      policy: { backoff: { kind: "fixed", delay: "30m", jitter: "none" } },
+      handler: () => {
+        if (++runs === 1) throw new Error("down");
+      },
+    });
+    await stage.time.pass(5_000);
+    stage.ingest.mode = "work";
+    await stage.time.pass(60_000);
+    expect(stage.ingest.all).toMatchObject([{ to: "retry", envelope: { attempt: 1, crashes: 0 } }]);
+    expect(runs).toBe(1);
+    await stage.time.pass(1_800_000);
+    expect(runs).toBe(2);
+  });
+});
+
 describe("time in hand", () => {
+  it("a message that comes again while its acknowledgement is under way is acknowledged once more", async () => {
+    const stage = new ConsumerStage();
+    let runs = 0;
+    stage.broker.send("orders", "a");
+    const source = stage.broker.source("orders");
+    let isFirst = true;
+    const slow = {
+      ...source,
+      changeInvisible: async () => ({ outcome: "failed" }) as const,
+      ack: async (taken: Parameters<typeof source.ack>[0]) => {
+        const before = taken.map((one) => ({ ...one }));
+        if (isFirst) {
+          isFirst = false;
+          await new Promise<void>((resolve) => stage.time.after(40_000, resolve));
+        }
+        return source.ack(before);
+      },
+    };
+    const consumer = stage.start({
+      sources: [{ source: slow, ofRetryTopic: false, polls: 1 }],
+      handler: () => void runs++,
+    });
+    await stage.time.pass(41_000);
+    expect(runs).toBe(1);
+    expect(stage.broker.left("orders")).toEqual([]);
+    expect(consumer.stats()).toMatchObject({ cameAgain: 1, notAcknowledged: 0, held: 0 });
+  });
+
   it("RT-10 a handler that outlives the invisibility is renewed and runs once", async () => {
     const stage = new ConsumerStage();
     let runs = 0;
@@ -578,6 +739,22 @@ describe("RT-19 a body that cannot be read", () => {
     ]);
   });
 
+  it("a decoder that does not come to an end counts as an attempt, and gives its place back", async () => {
+    const stage = new ConsumerStage();
+    for (const body of ["hangs", "fine"]) stage.broker.send("orders", body);
+    const seen: string[] = [];
+    stage.start({
+      settings: { concurrency: 1, handlerTimeoutMs: 60_000 },
+      decode: async (body) => (body.toString() === "hangs" ? ((await never()) as never) : body),
+      handler: ({ body }) => void seen.push(body.toString()),
+    });
+    await stage.time.pass(60_500);
+    expect(seen).toEqual(["fine"]);
+    expect(stage.ingest.all).toMatchObject([
+      { to: "retry", envelope: { attempt: 1, history: [{ class: "transient", code: "decode_timeout" }] } },
+    ]);
+  });
+
   it("a retry without a readable envelope of this group is dead with the reason", async () => {
     const stage = new ConsumerStage();
     let runs = 0;
@@ -668,6 +845,106 @@ describe("RT-18 order", () => {
   });
 });
 
+describe("RT-18 a head that kills its process", () => {
+  const crashing = async (settings: { kills: (body: string) => boolean; lives: number; isAway?: boolean }) => {
+    const stage = new ConsumerStage();
+    if (settings.isAway === true) stage.answer = undefined;
+    for (const body of ["a1", "a2", "a3"]) stage.broker.send("orders", body, grouped("a"));
+    const seen: string[] = [];
+    let consumer = stage.start({ order: "block-key", handler: () => {} });
+    stage.kill(consumer);
+    for (let life = 0; life < settings.lives; life++) {
+      let isDead = false;
+      consumer = stage.start({
+        order: "block-key",
+        policy: { ...fixedSecond, limits: { maxAttempts: 50, maxCrashes: 3 } },
+        handler: ({ body }, { attempt }) => {
+          if (isDead) return never();
+          seen.push(`${body}/${attempt}`);
+          if (!settings.kills(body.toString())) return undefined;
+          isDead = true;
+          stage.kill(consumer);
+          return never();
+        },
+      });
+      await stage.time.pass(31_000);
+      if (!isDead) await stage.time.pass(31_000);
+      stage.kill(consumer);
+    }
+    return { stage, seen };
+  };
+
+  it("is a crash loop at maxCrashes that are known, and its followers, held all the while, are as new", async () => {
+    const { stage, seen } = await crashing({ kills: (body) => body === "a1", lives: 6 });
+    // The first time nobody wrote down that it began.
+    expect(seen).toEqual(["a1/1", "a1/2", "a1/3", "a1/4", "a2/1", "a3/1"]);
+    expect(stage.ingest.dead).toMatchObject([{ said: "crash_loop", envelope: { crashes: 3, attempt: 4 } }]);
+    expect(stage.broker.left("orders")).toEqual([]);
+  });
+
+  it("while nobody can write that down, it is ended by its attempts, and nobody waits for long", async () => {
+    const { stage, seen } = await crashing({ kills: (body) => body === "a1", lives: 5, isAway: true });
+    expect(seen).toEqual(["a1/1", "a1/2", "a1/3", "a1/4", "a1/5"]);
+    expect(stage.ingest.dead).toEqual([]);
+  });
+
+  it("orderly stops are no crashes, however many", async () => {
+    const stage = new ConsumerStage();
+    stage.broker.ordered = true;
+    for (const body of ["a1", "a2"]) stage.broker.send("orders", body, grouped("a"));
+    for (let life = 0; life < 8; life++) {
+      const consumer = stage.start({
+        order: "block-key",
+        policy: { ...fixedSecond, limits: { maxAttempts: 50, maxCrashes: 3 } },
+        handler: () => {
+          throw new Error("down");
+        },
+      });
+      await stage.time.pass(2_500);
+      void consumer.stop();
+      await stage.time.pass(3_000);
+    }
+    expect(stage.ingest.dead).toEqual([]);
+    const seen: string[] = [];
+    // By the broker's count the attempts of this policy are over, for the follower too, which never had one.
+    stage.start({ order: "block-key", handler: ({ body }, { attempt }) => void seen.push(`${body}/${attempt}`) });
+    await stage.time.pass(60_000);
+    expect(seen).toEqual(["a1/5", "a2/1"]);
+  });
+});
+
+describe("RT-18 a head in other hands", () => {
+  it("that went stale here: its followers do not run here, and what is stale is not run at all", async () => {
+    const stage = new ConsumerStage();
+    stage.broker.ordered = true;
+    for (const body of ["a1", "a2", "a3"]) stage.broker.send("orders", body, grouped("a"));
+    // They came with their head in one poll, as a broker may bring them.
+    stage.broker.ordered = false;
+    const seen: string[] = [];
+    const source = stage.broker.source("orders");
+    const cutOff = { ...source, changeInvisible: async () => ({ outcome: "stale" }) as const };
+    const old = stage.start({
+      order: "block-key",
+      sources: [{ source: cutOff, ofRetryTopic: false, polls: 1 }],
+      handler: async (message, context) => {
+        seen.push(`old ${message.body}`);
+        await new Promise<void>((resolve) => stage.time.after(40_000, resolve));
+        context.snooze("1s");
+      },
+    });
+    await stage.time.pass(20_000);
+    stage.broker.ordered = true;
+    await stage.time.pass(19_000);
+    expect(old.stats().stale).toBe(3);
+    void old.stop();
+    stage.start({ order: "block-key", handler: (message) => void seen.push(`new ${message.body}`) });
+    await stage.time.pass(60_000);
+    expect(seen.filter((one) => one.startsWith("old"))).toEqual(["old a1"]);
+    expect(seen.filter((one) => one.startsWith("new"))).toEqual(["new a1", "new a2", "new a3"]);
+    expect(stage.broker.left("orders")).toEqual([]);
+  });
+});
+
 describe("a dependency that is down", () => {
   const dependency = () => "http:billing";
   const outage = async (stage: ConsumerStage) => {
@@ -722,6 +999,20 @@ describe("a dependency that is down", () => {
     await young.time.pass(500);
     expect(calls).toBe(1);
     expect(young.ingest.parked).toHaveLength(1);
+  });
+
+  it("is told at once when it is found down here, not at the next second", async () => {
+    const stage = new ConsumerStage();
+    const toldMs: number[] = [];
+    const startMs = stage.time.nowMs();
+    stage.answer = ({ dependencies }) => {
+      if (dependencies.some(({ failed }) => failed > 0)) toldMs.push(stage.time.nowMs() - startMs);
+      return { dependencies: [] };
+    };
+    await outage(stage);
+    // 20 failures at four a fiftieth of a second, and a look at them each tenth.
+    expect(toldMs[0]).toBeLessThan(400);
+    expect(toldMs.length).toBeLessThan(4);
   });
 
   it("the time in parking counts neither as age nor as an attempt", async () => {

@@ -4,14 +4,14 @@ import { DependencyGuard } from "../retry/dependency-guard.ts";
 import type { RetryEnvelope } from "../retry/envelope.ts";
 import { failureOf, type ThrownFailure } from "../retry/fingerprint.ts";
 import { defaultBreaker, defaultBudget } from "../retry/policy.ts";
-import { sleep } from "../runtime/timers.ts";
+import { sleep, type Timers } from "../runtime/timers.ts";
 import { arrivalOf } from "./arrival.ts";
 import { type AttemptResult, runAttempt } from "./attempt.ts";
 import { carriedBy, originIdOf } from "./carried.ts";
 import type { ConsumedSource, RetryingConsumerParts, Work } from "./consumer-parts.ts";
 import { type ConsumerStats, emptyStats } from "./consumer-stats.ts";
 import { Disposal } from "./disposal.ts";
-import { buried, type Disposition, later, parked, type Surroundings } from "./disposition.ts";
+import { buried, type Disposition, failed, later, ownFailure, parked, type Surroundings } from "./disposition.ts";
 import { HandOvers } from "./hand-overs.ts";
 import { type ConsumedMessage, checkedKey, consumedMessage } from "./handler-context.ts";
 import { InHand } from "./held.ts";
@@ -27,6 +27,9 @@ const heldPerPlace = 2;
 /** Beyond the budget: soon again, spread so that they do not come all at once. */
 const deferMinMs = 1_000;
 const deferSpreadMs = 2_000;
+/** Those that may not run beside each other come again this much later, so far apart that most then find the place free. */
+const aloneMinMs = 2_000;
+const aloneSpreadMs = 10_000;
 const stopLookMs = 50;
 
 /**
@@ -44,7 +47,7 @@ const stopLookMs = 50;
 export class RetryingConsumer<T = Buffer> {
   readonly #parts: RetryingConsumerParts<T>;
   readonly #policies: KnownPolicies;
-  readonly #guard = new DependencyGuard();
+  readonly #guard = new DependencyGuard({ opened: () => this.#link?.hurry() });
   readonly #inHand: InHand;
   readonly #handOvers: HandOvers;
   readonly #remembered = new Remembered();
@@ -102,7 +105,8 @@ export class RetryingConsumer<T = Buffer> {
       heldMax: settings.concurrency * heldPerPlace,
       held: () => this.#inHand.size,
       take: (from, messages) => {
-        for (const message of messages) this.#take(from, message);
+        const ahead = new Set<string>();
+        for (const message of messages) this.#take(from, message, ahead);
         this.#changed();
       },
       timers,
@@ -156,7 +160,8 @@ export class RetryingConsumer<T = Buffer> {
     this.#pump();
   }
 
-  #take({ source, ofRetryTopic }: ConsumedSource, message: IncomingMessage): void {
+  /** @param ahead the lanes of those that came together with it and before it */
+  #take({ source, ofRetryTopic }: ConsumedSource, message: IncomingMessage, ahead: Set<string>): void {
     const { clock, settings, group } = this.#parts;
     const id = originIdOf(message);
     this.#stats.received++;
@@ -177,20 +182,30 @@ export class RetryingConsumer<T = Buffer> {
       stale: false,
       doubtful: false,
     };
+    const lane = this.#lanes.laneOf(held);
+    const isBehind = lane !== undefined && (ahead.has(lane) || this.#lanes.isBehind(held));
+    if (lane !== undefined) ahead.add(lane);
+    // A lane that blocks runs its head alone anyway, and nothing of it may go away and come back.
+    const isBlocking = this.#lanes.blocks && !ofRetryTopic;
     const isFinished = this.#remembered.isFinished(id);
     const arrival = arrivalOf({
       carried: carried.envelope,
       broken: carried.broken,
       deliveryAttempt: message.deliveryAttempt,
       back: this.#remembered.take(id),
-      blocks: this.#lanes.blocks && !ofRetryTopic,
+      blocks: isBlocking,
+      isBehind,
+      crashesAreCounted: this.#link !== undefined,
       handingOverFails: this.#handOvers.inTrouble,
       nowMs: clock.nowMs(),
       around: (envelope) => this.#around(message, envelope),
     });
-    const { envelope, mustBeHandedOver } = arrival;
+    const { envelope, mustBeHandedOver, isDoubted } = arrival;
     const released = carried.envelope.parkedAtMs !== undefined;
-    const work: Work<T> = { ...held, envelope, mustBeHandedOver, released, value: undefined };
+    const { crashes } = envelope;
+    const { maxCrashes } = this.#around(message, envelope).inUse.policy.limits;
+    const lastChance = !isBlocking && crashes > 0 && crashes + 1 >= maxCrashes;
+    const work: Work<T> = { ...held, envelope, mustBeHandedOver, isDoubted, released, lastChance, value: undefined };
     this.#inHand.take(work);
     if (isFinished) this.#stats.cameAgain++;
     else if (arrival.isCrash) this.#stats.crashes++;
@@ -201,6 +216,10 @@ export class RetryingConsumer<T = Buffer> {
       this.#disposal.dispose(work, disposition);
       return;
     }
+    if (lastChance && !this.#isAlone(work)) {
+      this.#disposal.dispose(work, this.#deferred(work, aloneMinMs, aloneSpreadMs));
+      return;
+    }
     const turn = this.#lanes.enter(work, clock.monotonicMs());
     if (turn === true) this.#ready.push(work);
     else if (turn !== false) this.#disposal.sendBack(work, turn);
@@ -209,8 +228,10 @@ export class RetryingConsumer<T = Buffer> {
   // --- working --------------------------------------------------------------------------------------------------
 
   #pump(): void {
-    while (this.#ready.length > 0 && this.#running < this.#places()) {
-      const work = this.#ready.shift()!;
+    while (this.#running < this.#places()) {
+      const next = this.#ready.findIndex((one) => !one.lastChance || this.#isAlone(one));
+      if (next < 0) return;
+      const [work] = this.#ready.splice(next, 1) as [Work<T>];
       this.#running++;
       void this.#work(work)
         .catch((error: unknown) => {
@@ -224,6 +245,15 @@ export class RetryingConsumer<T = Buffer> {
           this.#changed();
         });
     }
+  }
+
+  /**
+   * A process that dies takes all with it that it has in hand, and each of them has crashed once more. So that those
+   * that were beside the cause do not end with it, nobody's last chance is shared with another's: of several in hand
+   * one stays, and does not begin before the others are safe elsewhere.
+   */
+  #isAlone(work: Work<T>): boolean {
+    return !this.#inHand.hasBeside(work, (other) => (other as Work<T>).lastChance);
   }
 
   /** Handlers that never end take no places, up to as many as there are places; then they do. */
@@ -243,6 +273,7 @@ export class RetryingConsumer<T = Buffer> {
 
   async #work(work: Work<T>): Promise<void> {
     const { handler, verify, settings, clock, timers } = this.#parts;
+    if (work.stale) return this.#disposal.drop(work);
     const decoded = await this.#decode(work);
     if (decoded !== undefined) return this.#disposal.dispose(work, decoded);
     const message = work.value!;
@@ -254,12 +285,14 @@ export class RetryingConsumer<T = Buffer> {
       const kind = work.released ? "released" : work.envelope.attempt > 0 ? "retry" : "fresh";
       const may = this.#guard.decide(key, kind, around.nowMs);
       if (may === "park") return this.#disposal.dispose(work, parked(work.envelope, key, around.nowMs));
-      if (may === "defer") {
-        const waitMs = deferMinMs + Math.floor(this.#parts.random.float() * deferSpreadMs);
-        const atMs = epochMs(around.nowMs + waitMs);
-        return this.#disposal.dispose(work, later("defer", work.envelope, atMs, around.nowMs));
-      }
+      if (may === "defer") return this.#disposal.dispose(work, this.#deferred(work, deferMinMs, deferSpreadMs));
     }
+    if (work.isDoubted && this.#link !== undefined) {
+      const crashed = await this.#doubtCleared(work, this.#link);
+      if (work.stale) return this.#disposal.drop(work);
+      if (crashed !== undefined) return this.#disposal.dispose(work, crashed);
+    }
+    const delivery = work.message.deliveryAttempt;
     this.#stats.attempts++;
     const result = await runAttempt({
       message,
@@ -272,8 +305,27 @@ export class RetryingConsumer<T = Buffer> {
       clock,
       timers,
     });
+    if (work.isDoubted) this.#link?.answered(work.id, delivery);
     if ("left" in result && result.left !== undefined) this.#leaveBehind(result.left);
     this.#disposal.dispose(work, this.#judged(work, result, key));
+  }
+
+  /** How often it killed its process stands with the service, because it cannot be handed over to carry it. */
+  async #doubtCleared(work: Work<T>, link: ServiceLink): Promise<Disposition | undefined> {
+    const { id, message, envelope } = work;
+    const crashes = await link.begins(id, message.deliveryAttempt);
+    if (crashes === undefined || crashes === 0) return undefined;
+    this.#stats.crashes++;
+    const failure = ownFailure("crash", "crash", `its handler began ${crashes} times and nobody heard of it again`);
+    // The last of them is among the attempts already.
+    const before = { ...envelope, attempt: Math.max(0, envelope.attempt - 1), crashes: crashes - 1 };
+    const disposition = failed(before, failure, this.#around(message, envelope));
+    if (disposition.kind === "dead") {
+      link.answered(id, message.deliveryAttempt);
+      return disposition;
+    }
+    if (disposition.kind !== "done") work.envelope = disposition.envelope;
+    return undefined;
   }
 
   /** Counts what an attempt came to, for the breaker of what it called, too. */
@@ -295,11 +347,19 @@ export class RetryingConsumer<T = Buffer> {
   }
 
   async #decode(work: Work<T>): Promise<Disposition | undefined> {
-    const { decode } = this.#parts;
+    const { decode, timers, settings } = this.#parts;
     const plain = consumedMessage(work.message, work.envelope, work.message.body);
     try {
       // Without a decoder T is Buffer.
-      const value = decode === undefined ? (plain.value as T) : await decode(plain.value, plain);
+      const value =
+        decode === undefined
+          ? (plain.value as T)
+          : await within(decode(plain.value, plain), settings.handlerTimeoutMs, timers);
+      if (value === tooLong) {
+        const around = this.#around(work.message, work.envelope);
+        const text = `decode took longer than ${settings.handlerTimeoutMs} ms`;
+        return failed(work.envelope, ownFailure("transient", "decode_timeout", text), around);
+      }
       work.value = { ...plain, value };
       return undefined;
     } catch (error) {
@@ -352,6 +412,13 @@ export class RetryingConsumer<T = Buffer> {
     return later("return", envelope, nowMs, nowMs);
   }
 
+  /** A little later, without an attempt. */
+  #deferred({ envelope }: Work<T>, minMs: number, spreadMs: number): Disposition {
+    const { clock, random } = this.#parts;
+    const nowMs = clock.nowMs();
+    return later("defer", envelope, epochMs(nowMs + minMs + Math.floor(random.float() * spreadMs)), nowMs);
+  }
+
   #next(work: Work<T>): void {
     const next = this.#lanes.leave(work) as Work<T> | undefined;
     if (next !== undefined) this.#ready.push(next);
@@ -359,3 +426,14 @@ export class RetryingConsumer<T = Buffer> {
 }
 
 const done: Disposition = { kind: "done" };
+
+const tooLong = Symbol("too long");
+/** Whatever comes of it later is of no interest, and no unhandled rejection either. */
+const within = <R>(result: R | Promise<R>, timeoutMs: number, timers: Timers): Promise<R | typeof tooLong> | R =>
+  typeof (result as Partial<Promise<R>> | undefined | null)?.then === "function"
+    ? new Promise((resolve, reject) => {
+        const timer = timers.after(timeoutMs, () => resolve(tooLong));
+        const end = () => timer.cancel();
+        Promise.resolve(result).finally(end).then(resolve, reject);
+      })
+    : result;

@@ -70,7 +70,9 @@ describe("how long the dead are kept", () => {
     expect(await keepOf(world.consumers({ policy: "short@2" }))).toBe(hour);
     expect(await keepOf(world.consumers({ policy: "short@2" }))).toBe(hour);
     expect(await keepOf(world.consumers({ policy: "gone@1" }))).toBeUndefined();
-    expect(asked).toEqual(["short@2", "gone@1"]);
+    // Of a policy that a program brought along the service knows nothing.
+    expect(await keepOf(world.consumers({ policy: "inline@0" }))).toBeUndefined();
+    expect(asked).toEqual(["short@2", "gone@1", "inline@0"]);
     expect(await keepOf(world.message({ topic: "refunds", attempt: 3 }))).toBe(48 * hour);
     expect(await keepOf(world.message({ attempt: 3 }))).toBeUndefined();
     // Buried on its way in: nobody's policy was asked.

@@ -1,5 +1,6 @@
 import { parkedMaxMs } from "../message/bay.ts";
 import { type EpochMs, second } from "../message/time.ts";
+import { envelopeLimits } from "../retry/envelope-codec.ts";
 import { JsonReader } from "../retry/json-reader.ts";
 import { defaultBreaker, defaultBudget } from "../retry/policy.ts";
 import type { BreakerInput, ConsumerSyncRequest, DependencyReport } from "../wire/consumer-sync.ts";
@@ -14,12 +15,23 @@ const topicsMax = 256;
 const reportsMax = 5_000;
 const versionsMax = 1_000;
 const redrivenMax = 10_000;
+const headsMax = 1_000;
 /** A worker that claims more of one second is mistaken, and must not tip the scales for all others. */
 const countMax = 10_000_000;
 const dayMs = 86_400_000;
 const forMinMs = second;
 
-const fields = ["worker", "group", "topics", "policiesTag", "policy", "versionsWanted", "dependencies", "redriven"];
+const fields = [
+  "worker",
+  "group",
+  "topics",
+  "policiesTag",
+  "policy",
+  "versionsWanted",
+  "dependencies",
+  "redriven",
+  "heads",
+];
 
 export const readSync = (input: unknown): ConsumerSyncRequest => {
   const reader = new JsonReader();
@@ -44,6 +56,7 @@ export const readSync = (input: unknown): ConsumerSyncRequest => {
       .array(given.dependencies ?? [], "dependencies", reportsMax)
       .map((report, i) => readReport(reader, report, `dependencies[${i}]`)),
     ...(given.redriven === undefined ? undefined : { redriven: readRedriven(reader, given.redriven) }),
+    ...(given.heads === undefined ? undefined : { heads: readHeads(reader, given.heads) }),
   };
   reader.finish();
   return request;
@@ -106,6 +119,17 @@ const readRedriven = (reader: JsonReader, input: unknown): NonNullable<ConsumerS
       job: reader.text(job, `${path}.job`, nameMax, ""),
       message: reader.text(message, `${path}.message`, nameMax, ""),
       outcome: reader.choice(outcome, `${path}.outcome`, ["succeeded", "failed", "dead"] as const, "failed"),
+    };
+  });
+
+const readHeads = (reader: JsonReader, input: unknown): NonNullable<ConsumerSyncRequest["heads"]> =>
+  reader.array(input, "heads", headsMax).map((one, i) => {
+    const path = `heads[${i}]`;
+    const { id, delivery, state } = reader.object(one, path, ["id", "delivery", "state"]);
+    return {
+      id: reader.text(id, `${path}.id`, envelopeLimits.originIdMax, ""),
+      delivery: reader.whole(delivery, `${path}.delivery`, 1, countMax, 1),
+      state: reader.choice(state, `${path}.state`, ["begins", "answered"] as const, "begins"),
     };
   });
 

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { DependencyGuard } from "../retry/dependency-guard.ts";
 import { defaultBreaker } from "../retry/policy.ts";
 import type { DependencyView } from "../wire/consumer-sync.ts";
 import { report, TestFleet } from "./testing.ts";
@@ -64,6 +65,42 @@ describe("the board", () => {
       many.sync({ parked: 20 }, ["w0"]);
     }
     expect(many.states).toEqual(["closed"]);
+  });
+
+  it("opens with its workers' own breakers, however well all went a moment before", async () => {
+    const fleet = new TestFleet(1);
+    const { board } = fleet.nodes[0]!;
+    const guards = [new DependencyGuard(), new DependencyGuard()];
+    let ownOpenMs: number | undefined;
+    let sharedOpenMs: number | undefined;
+    const outageMs = fleet.nowMs + 20_000;
+    for (let tick = 0; sharedOpenMs === undefined && tick < 500; tick++) {
+      for (const guard of guards) {
+        // 20 a second each.
+        for (let i = 0; i < 2; i++) {
+          // From then on three of five fail.
+          const ok = fleet.nowMs < outageMs || (tick * 2 + i) % 5 < 2;
+          if (guard.decide(key, "fresh", fleet.nowMs) === "go") guard.record(key, ok, fleet.nowMs);
+        }
+        if (guard.stateOf(key, fleet.nowMs) === "open") ownOpenMs ??= fleet.nowMs;
+      }
+      if (tick % 10 === 0) guards.forEach((guard, i) => void board.sync(`w${i}`, guard.takeReports()));
+      if (tick % 5 === 0) await board.runOnce();
+      if (board.phase(key) === "open") sharedOpenMs = fleet.nowMs;
+      fleet.nowMs += 100;
+    }
+    expect(ownOpenMs! - outageMs).toBeLessThan(9_000);
+    // Messages that are parked stay for five seconds: none of them comes out in between.
+    expect(sharedOpenMs! - ownOpenMs!).toBeLessThan(2_000);
+  });
+
+  it("a policy that has no breaker any more leaves none behind that stays open", async () => {
+    const all = new Workers();
+    await all.seconds(3, { failed: 20 });
+    expect(all.states[0]).toBe("open");
+    await all.seconds(15, { breaker: null });
+    expect(all.states).toEqual(["closed", "closed", "closed", "closed"]);
+    expect(all.fleet.nodes[0]!.board.releaseOf(key)).toMatchObject({ perSec: expect.any(Number) });
   });
 
   it("gives the probes and the ramp to the workers in shares that come together to the whole", async () => {

@@ -204,8 +204,7 @@ export class DependencyBoard {
       return;
     }
     if (watched.shared === undefined) watched.joinWindow();
-    const part = watched.part(node);
-    watched.calls = { succeeded: 0, failed: 0 };
+    const part = watched.takePart(node);
     // Closed since now: what is parked for one that was well all along comes out by a ramp too.
     const own = watched.own.phase === "closed" ? closedBreaker(nowMs) : watched.own;
     let before = watched.shared ?? newShared(key, own, part);
@@ -330,6 +329,7 @@ const unknownPart = (node: string) => ({
   node,
   share: { workers: 0, callsPerSec: 0, failedPerSec: 0, freshPerSec: 0 },
   calls: { succeeded: 0, failed: 0 },
+  window: [],
   ...readTerms({}),
   reportedAtMs: 0,
   parkedAtMs: 0,

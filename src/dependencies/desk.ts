@@ -8,6 +8,7 @@ import type { DependencyDetails, DependencyPage } from "../wire/dependencies.ts"
 import { readForce, readSync } from "./admit-sync.ts";
 import type { DependencyBoard } from "./board.ts";
 import type { Dependencies, RedriveNews } from "./dependencies.port.ts";
+import type { LaneHeads } from "./lane-heads.ts";
 import type { ParkedCount } from "./parked-count.ts";
 import { isDependencyKey } from "./parking.port.ts";
 import { phaseOf, sumOf } from "./shared-breaker.ts";
@@ -20,6 +21,7 @@ export type DeskOptions = {
   readonly clock: Clock;
   readonly policies: Policies;
   readonly redriveNews?: RedriveNews;
+  readonly laneHeads?: LaneHeads;
 };
 
 export class DependencyDesk implements Dependencies {
@@ -30,11 +32,20 @@ export class DependencyDesk implements Dependencies {
   }
 
   async sync(input: unknown): Promise<ConsumerSyncReply> {
-    const { board, redriveNews } = this.#options;
+    const { board, redriveNews, laneHeads } = this.#options;
     const request = readSync(input);
     const dependencies = board.sync(`${request.group}/${request.worker}`, request.dependencies);
     if (request.redriven !== undefined && request.redriven.length > 0) await redriveNews?.outcomes(request.redriven);
-    return { ...(await this.#policiesFor(request)), dependencies };
+    // Without an answer the consumer goes by what the broker counts; all the rest holds.
+    const heads =
+      request.heads === undefined
+        ? undefined
+        : await laneHeads?.take(request.group, request.heads).catch(() => undefined);
+    return {
+      ...(await this.#policiesFor(request)),
+      dependencies,
+      ...(heads === undefined ? undefined : { heads }),
+    };
   }
 
   async #policiesFor(request: ConsumerSyncRequest): Promise<Omit<ConsumerSyncReply, "dependencies">> {

@@ -1,4 +1,12 @@
-import { type BreakerPhase, type BreakerState, type Calls, closedBreaker, step } from "../retry/breaker.ts";
+import {
+  type BreakerPhase,
+  type BreakerState,
+  type Calls,
+  closedBreaker,
+  type Slot,
+  step,
+  withWindow,
+} from "../retry/breaker.ts";
 import { type BreakerSettings, type BudgetSettings, defaultBreaker } from "../retry/policy.ts";
 
 /**
@@ -43,6 +51,8 @@ export type Part = {
   readonly node: string;
   readonly share: NodeShare;
   readonly calls: Calls;
+  /** Calls of the window that are older than the document; added once. */
+  readonly window: readonly Slot[];
   readonly terms: BreakerSettings | null;
   readonly budget: BudgetSettings | null;
   readonly reportedAtMs: number;
@@ -78,11 +88,17 @@ export const contribute = (
     terms,
     budget,
     ...(isForced ? { forced } : undefined),
-    breaker: isForced || terms === null ? shared.breaker : step(shared.breaker, part.calls, terms, nowMs),
+    breaker: isForced ? shared.breaker : stepped(shared.breaker, part, terms, nowMs),
     nodes,
     reportedAtMs: Math.max(shared.reportedAtMs, part.reportedAtMs),
     parkedAtMs: Math.max(shared.parkedAtMs, part.parkedAtMs),
   };
+};
+
+/** A policy that was changed to have no breaker must not leave one behind that is open for ever. */
+const stepped = (before: BreakerState, part: Part, terms: BreakerSettings | null, nowMs: number): BreakerState => {
+  if (terms !== null) return step(withWindow(before, part.window), part.calls, terms, nowMs);
+  return before.phase === "closed" ? before : closedBreaker(nowMs);
 };
 
 /** After it ends, the breaker goes on from where force left it: from open by probes, from closed with a fresh window. */

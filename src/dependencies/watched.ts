@@ -1,5 +1,5 @@
 import { durationMs } from "../message/time.ts";
-import { type BreakerState, type Calls, closedBreaker, step } from "../retry/breaker.ts";
+import { type BreakerState, type Calls, closedBreaker, type Slot, step } from "../retry/breaker.ts";
 import { type BreakerSettings, type BudgetSettings, defaultBreaker, defaultBudget } from "../retry/policy.ts";
 import type { DependencyReport } from "../wire/consumer-sync.ts";
 import { type Part, type SharedBreaker, silentAfterMs } from "./shared-breaker.ts";
@@ -33,6 +33,7 @@ export class Watched {
   callsPerSec = 0;
   failedPerSec = 0;
   freshPerSec = 0;
+  #window: readonly Slot[] = [];
   #sinceTick = { calls: 0, failed: 0, fresh: 0 };
 
   constructor(key: string, name: string, nowMs: number) {
@@ -92,7 +93,7 @@ export class Watched {
     const { shared } = this;
     const isParked = nowMs - this.parkedAtMs < parkedGoneMs;
     if (shared === undefined) return isParked || this.#isWorrying(members);
-    if (this.calls.succeeded + this.calls.failed > 0) return true;
+    if (this.calls.succeeded + this.calls.failed > 0 || this.#window.length > 0) return true;
     if (isParked && nowMs - shared.parkedAtMs > refreshMs) return true;
     const isReported = nowMs - this.reportedAtMs < workerGoneMs;
     return isReported && nowMs - shared.reportedAtMs > refreshMs;
@@ -141,10 +142,16 @@ export class Watched {
 
   /** A document has come, or is to come: what only we have seen of the window is added to it. */
   joinWindow(): void {
-    for (const { succeeded, failed } of this.own.slots) {
-      this.calls = { succeeded: this.calls.succeeded + succeeded, failed: this.calls.failed + failed };
-    }
+    this.#window = this.own.slots;
     this.own = { ...this.own, slots: [] };
+  }
+
+  /** What the document is to get of us; it is taken to have it from now on. */
+  takePart(node: string): Part {
+    const part = this.part(node);
+    this.calls = { succeeded: 0, failed: 0 };
+    this.#window = [];
+    return part;
   }
 
   part(node: string): Part {
@@ -156,7 +163,7 @@ export class Watched {
       failedPerSec: rounded(failedPerSec),
       freshPerSec: rounded(freshPerSec),
     };
-    return { node, share, calls, terms, budget, reportedAtMs, parkedAtMs };
+    return { node, share, calls, window: this.#window, terms, budget, reportedAtMs, parkedAtMs };
   }
 }
 

@@ -27,7 +27,7 @@ export type BreakerPhase = "closed" | "open" | "probing" | "ramping";
 
 export type Calls = { readonly succeeded: number; readonly failed: number };
 
-type Slot = Calls & { readonly startMs: number };
+export type Slot = Calls & { readonly startMs: number };
 
 export type BreakerState = {
   readonly phase: BreakerPhase;
@@ -111,6 +111,12 @@ export const step = (state: BreakerState, calls: Calls, settings: BreakerSetting
       return stepRamping(before, calls, settings, nowMs);
   }
 };
+
+/** What somebody else met in the same window, when he met it. Put in as of now, old successes would hide an outage. */
+export const withWindow = (state: BreakerState, slots: readonly Slot[]): BreakerState =>
+  state.phase !== "closed" || slots.length === 0
+    ? state
+    : { ...state, slots: [...state.slots, ...slots].sort((a, b) => a.startMs - b.startMs) };
 
 /** The instant from which `step` would change something though nobody calls; Infinity when never. */
 export const nextChangeMs = ({ phase, probeAtMs }: BreakerState): number =>

@@ -61,6 +61,8 @@ export type DependencyGuardOptions = {
   readonly budget?: BudgetSettings | null;
   /** Some 600 bytes each. */
   readonly keysMax?: number;
+  /** The own breaker of a key has opened: news that should not wait for the next second. */
+  readonly opened?: () => void;
 };
 
 const keysMaxDefault = 10_000;
@@ -79,14 +81,16 @@ export class DependencyGuard {
   readonly #breaker: BreakerSettings | null;
   readonly #budget: BudgetSettings | null;
   readonly #keysMax: number;
+  readonly #opened: () => void;
   readonly #keys = new Map<string, Dependency>();
   /** Keys with something to report, the longest waiting first. */
   readonly #toReport = new Set<Dependency>();
 
-  constructor({ breaker, budget, keysMax }: DependencyGuardOptions = {}) {
+  constructor({ breaker, budget, keysMax, opened }: DependencyGuardOptions = {}) {
     this.#breaker = breaker === undefined ? defaultBreaker : breaker;
     this.#budget = budget === undefined ? defaultBudget : budget;
     this.#keysMax = keysMax ?? keysMaxDefault;
+    this.#opened = opened ?? (() => {});
   }
 
   /** How many keys are known. */
@@ -112,8 +116,10 @@ export class DependencyGuard {
   record(key: string, ok: boolean, nowMs: number): void {
     const dependency = this.#keys.get(key) ?? this.#open(key, this.#breaker, this.#budget, nowMs);
     if (dependency === undefined) return;
+    const before = dependency.ownPhase;
     dependency.record(ok, nowMs);
     if (!dependency.isToReport) this.#report(dependency);
+    if (before === "closed" && dependency.ownPhase === "open") this.#opened();
   }
 
   /** The state that holds for this key here; closed where nothing is known. */
@@ -294,6 +300,10 @@ class Dependency {
     if (this.#budgetTerms !== defaultBudget)
       report.budget = this.#budgetTerms === null ? null : { ...this.#budgetTerms };
     return report;
+  }
+
+  get ownPhase(): BreakerPhase {
+    return this.#own.phase;
   }
 
   get wantsView(): boolean {

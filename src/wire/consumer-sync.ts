@@ -19,6 +19,11 @@ export type ConsumerSyncRequest = {
   dependencies: DependencyReport[];
   /** What became of redriven messages. */
   redriven?: { job: string; message: string; outcome: "succeeded" | "failed" | "dead" }[];
+  /**
+   * Messages of groups whose order keeps the failed ones with the broker, that were given out before and of which this
+   * process does not know why: their handler is about to run, or has given an answer.
+   */
+  heads?: { id: string; delivery: number; state: "begins" | "answered" }[];
 };
 
 /** Of one worker, since its last report. */
@@ -70,4 +75,6 @@ export type ConsumerSyncReply = {
   };
   versions?: { name: string; version: number; policy: RetryPolicyInput | null }[];
   dependencies: DependencyView[];
+  /** For each that begins: how often in a row its handler began before and nobody heard of it again. */
+  heads?: { id: string; crashes: number }[];
 };

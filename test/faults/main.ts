@@ -2,6 +2,7 @@ import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { startAgain, startRocketmq, stopServices } from "../../scripts/services.mjs";
+import { killSenders } from "../tx/kill-senders.ts";
 import { recipes } from "./recipe-table.ts";
 import { described, type RunResult, runRecipe, stopLeftovers } from "./run-recipe.ts";
 
@@ -9,8 +10,12 @@ import { described, type RunResult, runRecipe, stopLeftovers } from "./run-recip
  * `npm run faults -- [--embedded] [--only R1,E1] [--runs N] [--seed N] [--short] [--json] [--list]`: real processes,
  * real Redis, real RocketMQ, real trouble. `--embedded` is all that happens to the server with its own store and broker,
  * E1 and so on, and needs neither. Started by scripts/faults.mjs, which sees to what must be installed.
+ *
+ * `npm run faults -- --transactions [--kills N] [--seed N] [--minutes N]` is the crash matrix of transactional sends, on a
+ * real MariaDB: sending programs killed at each labelled step, in both modes.
  */
-const usage = "usage: npm run faults -- [--embedded] [--only R1,E1] [--runs N] [--seed N] [--short] [--json] [--list]";
+const usage =
+  "usage: npm run faults -- [--embedded] [--only R1,E1] [--runs N] [--seed N] [--short] [--json] [--list]\n       npm run faults -- --transactions [--kills N] [--minutes N] [--seed N]";
 
 const readArguments = () => {
   try {
@@ -23,6 +28,9 @@ const readArguments = () => {
         short: { type: "boolean", default: false },
         json: { type: "boolean", default: false },
         list: { type: "boolean", default: false },
+        transactions: { type: "boolean", default: false },
+        kills: { type: "string", default: "10000" },
+        minutes: { type: "string", default: "600" },
       },
     });
     const names = values.only?.split(",").map((name) => name.trim().toLowerCase());
@@ -38,14 +46,17 @@ const readArguments = () => {
       throw new Error(`no recipe is called ${values.only}; known are ${recipes.map(({ name }) => name).join(", ")}`);
     if (!Number.isInteger(runs) || runs < 1 || !Number.isInteger(seed))
       throw new Error("--runs and --seed are whole numbers");
-    return { ...values, chosen, runs, seed };
+    const [kills, minutes] = [Number(values.kills), Number(values.minutes)];
+    if (!Number.isInteger(kills) || kills < 1 || !(minutes > 0))
+      throw new Error("--kills is a whole number, and --minutes a number, above 0");
+    return { ...values, chosen, runs, seed, kills, minutes };
   } catch (error) {
     process.stderr.write(`${(error as Error).message}\n${usage}\n`);
     process.exit(2);
   }
 };
 
-const { chosen, runs, seed: firstSeed, short, json, list } = readArguments();
+const { chosen, runs, seed: firstSeed, short, json, list, transactions, kills, minutes } = readArguments();
 const out = (line: string): void => void process.stdout.write(`${line}\n`);
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
@@ -56,6 +67,7 @@ if (list) {
 
 const runDir = resolve(import.meta.dirname, "../../.run/faults");
 mkdirSync(runDir, { recursive: true });
+if (transactions) process.exit(await killSenders({ runDir, kills, minutes, seed: firstSeed, out, say }));
 await stopLeftovers(join(runDir, "recipes"));
 const results: RunResult[] = [];
 for (const signal of ["SIGINT", "SIGTERM"] as const) {

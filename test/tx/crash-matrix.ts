@@ -1,139 +1,245 @@
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
-import { createPool } from "mysql2/promise";
-import type { Failpoint } from "../../src/runtime/failpoint.ts";
 import { type RunningBroker, startBroker } from "../../src/start-broker.ts";
-import { startRelay } from "../../src/tx-producer.ts";
+import { createTxProducer, fromMysql2 } from "../../src/tx-producer.ts";
+import { type SeededRandom, seededRandom } from "../faults/seeded-random.ts";
+import { type Cell, cells, type Life, lifeOf } from "./crash-plan.ts";
 import { collect, type Lab, openLab, uniqueName, until } from "./lab.ts";
 
 /**
- * Kills a sending program at every labelled step, again and again, and balances the books: every committed row has its
- * two messages, no message is without its row, and copies carry one id. The broker and the relay that clears up live in
- * this process; the database is a real MariaDB.
+ * Kills sending programs at every labelled step, again and again, and balances the books: every committed row has its
+ * two messages, no message is without its row, and copies carry one id. The broker, and one instance that survives and
+ * clears up, live in this process; the database is a real MariaDB.
  *
- *   ESC_TEST_SERVICES=… node test/tx/crash-matrix.ts 10000
+ * From a shell: `npm run faults -- --transactions --kills 10000`. Most of a program's life is its start, a third of
+ * which is left when what its files compile to is kept.
  */
-export const crashPoints = [
-  "tx-row-written",
-  "tx-before-commit",
-  "tx-committed",
-  "tx-sent",
-  "tx-removed",
-  "relay-claimed",
-  "relay-sent",
-  "relay-removed",
-] as const satisfies readonly Failpoint[];
+export type CellReport = Cell & {
+  kills: number;
+  committed: number;
+  /** As the program wanted. */
+  rolledBack: number;
+  /** It wanted to commit, and the kill came first. */
+  cut: number;
+  copies: number;
+  lost: string[];
+  ghosts: string[];
+  copiesWithAnotherId: string[];
+};
 
 export type CrashReport = {
   readonly kills: number;
-  readonly byPoint: Readonly<Record<string, number>>;
-  readonly committed: number;
-  readonly messages: number;
-  readonly copies: number;
-  readonly lost: readonly string[];
-  readonly ghosts: readonly string[];
-  readonly copiesWithAnotherId: readonly string[];
+  /** Programs that did not come to their step in time, four times in a row. */
   readonly survivors: number;
+  readonly cells: readonly CellReport[];
+};
+
+export type CrashOptions = {
+  readonly kills: number;
+  readonly seed: number;
+  /** Default: the test services' MariaDB. */
+  readonly serverUrl?: string;
+  /** Programs at once. Those in half mode mostly wait. */
+  readonly parallel?: number;
+  readonly signal?: AbortSignal;
 };
 
 const child = fileURLToPath(new URL("crash-child.ts", import.meta.url));
 const preload = fileURLToPath(new URL("../faults/preload/failpoint.ts", import.meta.url));
-const lifeMaxMs = 15_000;
+const compileCache = fileURLToPath(new URL("../../.run/compile-cache", import.meta.url));
+const lifeMaxMs = 60_000;
 const triesMax = 4;
+/** Tables and the broker's memory stay small, and what is wrong shows early. */
+const killsARoundMax = 500;
 
-/** Several at a time: most of a child's life is its start. */
-export const runCrashes = async (kills: number, parallel = 3): Promise<CrashReport> => {
-  const lab = await openLab();
-  const broker = await startBroker();
-  const topic = uniqueName("crash");
-  const received = await collect(broker.endpoint, topic);
-  const pool = createPool({ uri: lab.url, connectionLimit: 5 });
-  const relay = await startRelay({
+/** In rounds, each with a database and a broker of its own. */
+export const runCrashes = async (
+  { kills, seed, serverUrl, parallel = 6, signal }: CrashOptions,
+  afterRound: (soFar: CrashReport) => void = () => {},
+): Promise<CrashReport> => {
+  const random = seededRandom(seed);
+  await load();
+  let report: CrashReport = { kills: 0, survivors: 0, cells: cells.map(emptyCell) };
+  while (report.kills + report.survivors < kills && !isOver(signal)) {
+    const from = report.kills + report.survivors;
+    const to = Math.min(kills, from + killsARoundMax);
+    report = added(report, await runRound({ from, to, random: random.fork(), parallel, serverUrl, signal }));
+    afterRound(report);
+  }
+  return report;
+};
+
+export const faultsOf = ({ cells, survivors }: CrashReport): number =>
+  survivors +
+  cells.reduce((sum, cell) => sum + cell.lost.length + cell.ghosts.length + cell.copiesWithAnotherId.length, 0);
+
+type Round = {
+  readonly from: number;
+  readonly to: number;
+  readonly random: SeededRandom;
+  readonly parallel: number;
+  readonly serverUrl: string | undefined;
+  readonly signal: AbortSignal | undefined;
+};
+
+const runRound = async ({ from, to, random, parallel, serverUrl, signal }: Round): Promise<CrashReport> => {
+  await using lab = await openLab(serverUrl === undefined ? {} : { serverUrl });
+  await using broker = await startBroker({ transactionCheckMs: 500 });
+  const topics = { outbox: uniqueName("crash"), half: uniqueName("half_crash") };
+  await broker.createTopic(topics.half, { type: "TRANSACTION" });
+  const received = [await collect(broker.endpoint, topics.outbox), await collect(broker.endpoint, topics.half)];
+  const survivor = await createTxProducer({
     rocketmq: { endpoint: broker.endpoint },
-    pool,
-    settings: { idlePollMs: [10, 20], leaseMs: 600 },
+    db: fromMysql2(lab.pool),
+    relay: { idlePollMs: [10, 20], leaseMs: 600 },
+    mode: "half",
+    half: {
+      topics: [topics.half],
+      timing: { turnMs: 2_000, commitWithinMs: 1_000, backstopAfterMs: 4_000, backstopLatestMs: 8_000 },
+    },
   });
-  const byPoint: Record<string, number> = {};
+  const begun: string[] = [];
+  let kills = 0;
   let survivors = 0;
-  let next = 0;
+  const killedOf: Cell[] = [];
+  let next = from;
   const worker = async (): Promise<void> => {
-    for (let n = next++; n < kills; n = next++) {
-      const point = crashPoints[n % crashPoints.length]!;
-      const nth = 1 + (Math.floor(n / crashPoints.length) % 9);
+    for (let n = next++; n < to && !isOver(signal); n = next++) {
+      // On a busy machine another may get all the work, and a program never comes to its step; what it did counts.
       let wasKilled = false;
-      // On a busy machine another relay may get all the work, and a child never comes to its step; what it did counts.
-      for (let round = 0; round < triesMax && !wasKilled; round++) {
-        wasKilled = await runChild(lab, broker, { topic, prefix: `c${n}r${round}`, point, nth: round === 0 ? nth : 1 });
+      for (let round = 0; round < triesMax && !wasKilled && !isOver(signal); round++) {
+        const life = lifeOf(n, round, random);
+        wasKilled = await live(life, { lab, broker, topic: topics[life.mode], begun, signal });
+        if (wasKilled) killedOf.push(life);
       }
-      if (wasKilled) byPoint[point] = (byPoint[point] ?? 0) + 1;
-      else survivors++;
+      if (wasKilled) kills++;
+      else if (!isOver(signal)) survivors++;
     }
   };
   try {
     await Promise.all(Array.from({ length: parallel }, worker));
     await until("the outbox is empty", async () => (await lab.waiting()) === 0, 60_000);
+    const unseen = "SELECT COUNT(*) AS n FROM escapement_half WHERE state = 1 AND seen = 0";
+    await until("all halves are seen", async () => Number((await lab.rows(unseen))[0]!.n) === 0, 90_000);
     const rows = (await lab.rows("SELECT id FROM orders")).map(({ id }) => id as string);
-    const expected = rows.flatMap((id) => [id, `${id}+`]);
-    await until("all is received", () => new Set(received.bodies()).size >= expected.length, 30_000).catch(() => {});
-    return { kills, byPoint, survivors, committed: rows.length, ...balance(expected, received.messages) };
+    const wanted = new Set(rows.flatMap((id) => [id, `${id}+`]));
+    const isAllHere = () => {
+      const here = new Set(received.flatMap((one) => one.bodies()));
+      return [...wanted].every((text) => here.has(text));
+    };
+    // What is not here after that is lost, and the books say so.
+    await until("all is received", isAllHere, 30_000).catch(() => {});
+    const messages = received.flatMap((one) => one.messages);
+    return { kills, survivors, cells: booksOf(new Set(rows), begun, messages, killedOf) };
   } finally {
-    await relay.stop();
-    await received.stop();
-    await pool.end();
-    await broker.stop();
-    await lab[Symbol.asyncDispose]();
+    await survivor.close();
+    for (const one of received) await one.stop();
   }
 };
 
-export const balance = (
-  expected: readonly string[],
-  messages: readonly { readonly body: Buffer; readonly properties: ReadonlyMap<string, string> }[],
-) => {
-  const wanted = new Set(expected);
+type Received = { readonly body: Buffer; readonly properties: ReadonlyMap<string, string> };
+
+/** The transactions and messages of each cell's lives. */
+export const booksOf = (
+  rows: ReadonlySet<string>,
+  begun: readonly string[],
+  messages: readonly Received[],
+  killed: readonly Cell[],
+): readonly CellReport[] => {
+  const books = cells.map(emptyCell);
+  const bookOf = (id: string) => books[Number(/^c(\d+)r/.exec(id)![1]) % cells.length]!;
+  for (const { mode, step, of } of killed) {
+    books.find((book) => book.mode === mode && book.step === step && book.of === of)!.kills++;
+  }
+  for (const line of begun) {
+    const id = line.slice(1);
+    const book = bookOf(id);
+    if (rows.has(id)) book.committed++;
+    else if (line.startsWith("-")) book.rolledBack++;
+    else book.cut++;
+  }
   const ids = new Map<string, string>();
-  const copiesWithAnotherId: string[] = [];
   for (const { body, properties } of messages) {
     const text = body.toString();
+    const book = bookOf(text);
     const id = properties.get("ESC_ID")!;
-    if ((ids.get(text) ?? id) !== id) copiesWithAnotherId.push(text);
-    ids.set(text, id);
+    const before = ids.get(text);
+    if (before === undefined) ids.set(text, id);
+    else {
+      book.copies++;
+      if (before !== id) book.copiesWithAnotherId.push(text);
+    }
+    if (before === undefined && !rows.has(text.replace("+", ""))) book.ghosts.push(text);
   }
-  return {
-    messages: ids.size,
-    copies: messages.length - ids.size,
-    lost: expected.filter((text) => !ids.has(text)),
-    ghosts: [...ids.keys()].filter((text) => !wanted.has(text)),
-    copiesWithAnotherId,
-  };
+  for (const id of rows) for (const text of [id, `${id}+`]) if (!ids.has(text)) bookOf(id).lost.push(text);
+  return books;
 };
 
-const runChild = async (
-  lab: Lab,
-  broker: RunningBroker,
-  plan: { topic: string; prefix: string; point: string; nth: number },
-): Promise<boolean> => {
-  const isRelays = plan.point.startsWith("relay-");
-  const process_ = spawn(process.execPath, ["--import", preload, child], {
-    env: {
-      PATH: process.env.PATH,
-      TX_MYSQL: lab.url,
-      TX_ENDPOINT: broker.endpoint,
-      TX_TOPIC: plan.topic,
-      TX_PREFIX: plan.prefix,
-      TX_FAST: isRelays ? "no" : "yes",
-      ESC_FAILPOINT: `${plan.point}:${plan.nth}`,
-    },
-    stdio: ["ignore", "ignore", "inherit"],
+const emptyCell = (cell: Cell): CellReport => ({
+  ...cell,
+  ...{ kills: 0, committed: 0, rolledBack: 0, cut: 0, copies: 0, lost: [], ghosts: [], copiesWithAnotherId: [] },
+});
+
+const added = (a: CrashReport, b: CrashReport): CrashReport => ({
+  kills: a.kills + b.kills,
+  survivors: a.survivors + b.survivors,
+  cells: a.cells.map((one, n) => {
+    const other = b.cells[n]!;
+    return {
+      ...one,
+      kills: one.kills + other.kills,
+      committed: one.committed + other.committed,
+      rolledBack: one.rolledBack + other.rolledBack,
+      cut: one.cut + other.cut,
+      copies: one.copies + other.copies,
+      lost: [...one.lost, ...other.lost],
+      ghosts: [...one.ghosts, ...other.ghosts],
+      copiesWithAnotherId: [...one.copiesWithAnotherId, ...other.copiesWithAnotherId],
+    };
+  }),
+});
+
+const isOver = (signal: AbortSignal | undefined): boolean => signal?.aborted === true;
+
+// --- the programs -----------------------------------------------------------------------------------------------------
+
+const start = (env: Record<string, string>): ChildProcess =>
+  spawn(process.execPath, ["--import", preload, child], {
+    env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: compileCache, ...env },
+    stdio: ["pipe", "pipe", "inherit"],
   });
-  const timer = setTimeout(() => process_.kill("SIGTERM"), lifeMaxMs);
-  const [, signal] = (await once(process_, "exit")) as [number | null, string | null];
-  clearTimeout(timer);
-  return signal === "SIGKILL";
+
+/** Fills the compile cache: a program that is killed leaves nothing in it. */
+const load = async (): Promise<void> => void (await once(start({}), "exit"));
+
+type Place = {
+  readonly lab: Lab;
+  readonly broker: RunningBroker;
+  readonly topic: string;
+  readonly begun: string[];
+  readonly signal: AbortSignal | undefined;
 };
 
-if (import.meta.main) {
-  const report = await runCrashes(Number(process.argv[2] ?? 100));
-  console.log(JSON.stringify({ ...report, lost: report.lost.length, ghosts: report.ghosts.length }, null, 2));
-  process.exitCode = report.lost.length + report.ghosts.length + report.copiesWithAnotherId.length === 0 ? 0 : 1;
-}
+/** Whether it was killed at its step. */
+const live = async (life: Life, { lab, broker, topic, begun, signal }: Place): Promise<boolean> => {
+  const program = start({
+    TX_MYSQL: lab.url,
+    TX_ENDPOINT: broker.endpoint,
+    TX_TOPIC: topic,
+    TX_LIFE: JSON.stringify(life),
+    ESC_FAILPOINT: `${life.step}:${life.nth}`,
+  });
+  let said = "";
+  program.stdout!.setEncoding("utf8").on("data", (text: string) => {
+    said += text;
+  });
+  const end = (): void => void program.kill("SIGTERM");
+  const timer = setTimeout(end, lifeMaxMs);
+  signal?.addEventListener("abort", end, { once: true });
+  const [, how] = (await once(program, "close")) as [number | null, string | null];
+  clearTimeout(timer);
+  signal?.removeEventListener("abort", end);
+  begun.push(...said.split("\n").filter((line) => line !== ""));
+  return how === "SIGKILL";
+};

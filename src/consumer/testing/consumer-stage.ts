@@ -1,4 +1,6 @@
+import { MemoryDocumentStore } from "../../adapters/memory/memory-document-store.ts";
 import { SimulatedTime } from "../../broker/delivery/testing/simulated-time.ts";
+import { LaneHeads } from "../../dependencies/lane-heads.ts";
 import type { IncomingMessage } from "../../ingest/topic-source.port.ts";
 import { parsePolicy } from "../../retry/parse-policy.ts";
 import type { RetryPolicy } from "../../retry/policy.ts";
@@ -17,6 +19,7 @@ export class ConsumerStage {
   readonly synced: ConsumerSyncRequest[] = [];
   /** The service's answer; undefined: it is away. */
   answer: ((request: ConsumerSyncRequest) => ConsumerSyncReply) | undefined = () => ({ dependencies: [] });
+  readonly laneHeads = new LaneHeads({ documents: new MemoryDocumentStore(), clock: this.time });
   #seed = 1;
 
   start(options: StageOptions): RetryingConsumer<Buffer> {
@@ -34,7 +37,8 @@ export class ConsumerStage {
         sync: async (request) => {
           this.synced.push(structuredClone(request));
           if (this.answer === undefined) throw new Error("nobody is there");
-          return this.answer(request);
+          const heads = await this.laneHeads.take(request.group, request.heads ?? []);
+          return { heads, ...this.answer(request) };
         },
       },
       policy: bound

@@ -58,6 +58,11 @@ export class MemoryBroker {
     return brokerMessageId;
   }
 
+  /** What was sent last has been given out once, to somebody who never answered. */
+  sawBefore(topic: string): void {
+    this.#topics.get(topic)!.at(-1)!.deliveries++;
+  }
+
   /** Not acknowledged, whoever has them. */
   left(topic: string): string[] {
     return (this.#topics.get(topic) ?? []).map(({ message }) => message.body.toString());

@@ -105,6 +105,8 @@ export class Book {
   readonly outages: Outage[] = [];
   /** Processes that saw a hand-over fail. */
   readonly sawHandOverFail = new Set<SimNode>();
+  /** Calls of a process to the broker that nobody answered; while it waits for one, it may be late with others. */
+  readonly unanswered: { readonly node: SimNode; readonly atMs: number }[] = [];
   readonly seen: { readonly rule: string; readonly text: string; readonly ids: readonly string[] }[] = [];
   readonly #ledger: Ledger;
 
@@ -116,9 +118,12 @@ export class Book {
     this.seen.push({ rule, text, ids: names });
   }
 
-  /** This process stood still, or nobody could reach the broker. */
+  /** This process stood still, or could not reach the broker. */
   hadTrouble(node: SimNode, fromMs: number, toMs: number): boolean {
-    return this.#ledger.hadTrouble(node, fromMs, toMs, ["pause", "broker", "crash"]);
+    return (
+      this.#ledger.hadTrouble(node, fromMs, toMs, ["pause", "broker", "crash"]) ||
+      this.unanswered.some((call) => call.node === node && call.atMs >= fromMs && call.atMs <= toMs)
+    );
   }
 
   runsOf(entry: Entry, node: SimNode): Run[] {

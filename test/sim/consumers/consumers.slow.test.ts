@@ -12,7 +12,7 @@ const blocking = (options: ConsumerOptions): ConsumerOptions => ({
 
 /** Seeds that once found a bug, and what it was. The world may have changed since; they are lived through all the same. */
 const remembered: readonly (readonly [number, string, ((options: ConsumerOptions) => ConsumerOptions)?])[] = [
-  [18, "probes with an interval below two seconds never came out of the bay, and what was parked stayed"],
+  [41, "probes with an interval below two seconds never came out of the bay, and what was parked stayed"],
   [86, "followers ran before their head was over, because it had gone stale in the same hands", blocking],
 ];
 

@@ -163,8 +163,7 @@ export class Fleet {
       wantedMs: undefined,
     };
     // What counts for the script is how often it came to its handler, not what the handler is told.
-    const before = message.runs.filter(({ startMs }) => startMs < world.nowMs || true).length;
-    const isOdd = before < script.odd && !(this.isMended && script.flavor % 4 > 0);
+    const isOdd = message.runs.length < script.odd && !(this.isMended && script.flavor % 4 > 0);
     message.runs.push(run);
     book.runs.push(run);
     world.trace.say(node.name, `runs ${message.name} (${script.kind}), attempt ${run.attempt}`, [message.name]);

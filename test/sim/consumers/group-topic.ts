@@ -252,6 +252,7 @@ export class GroupTopic {
         this.#kept.find((one) => one.receipt === receipt)?.entry.deliveries.at(-1),
       );
       const lose = (): void => {
+        this.#book.unanswered.push({ node, atMs: world.nowMs });
         for (const delivery of deliveries) if (delivery !== undefined) delivery.hadTrouble = true;
         world.after(callTimeoutMs, node, () => resolve(failed));
       };

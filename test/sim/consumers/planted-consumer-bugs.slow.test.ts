@@ -3,7 +3,7 @@ import { plantedConsumerBugs } from "./planted-consumer-bugs.ts";
 import { simulateConsumers } from "./simulate-consumers.ts";
 
 /** Within so many seeds every planted bug must have shown itself. */
-const seedsMax = 100;
+const seedsMax = 200;
 
 describe("the simulation with consumers catches", () => {
   for (const { name, breaks, plant } of plantedConsumerBugs) {

@@ -39,13 +39,7 @@ export type ScriptKind =
   | "rule park"
   | "never works";
 
-export const scriptOf = (
-  random: Prng,
-  keys: readonly string[],
-  isOdd: boolean,
-  timeoutMs: number,
-  canLoop: boolean,
-): Script => {
+export const scriptOf = (random: Prng, keys: readonly string[], isOdd: boolean, timeoutMs: number): Script => {
   const plain = { odd: 0, workMs: random.between(1, 60), flavor: random.whole(0, 99), key: undefined, mayDie: [] };
   if (!isOdd || random.chance(0.5)) return { ...plain, kind: "call", key: random.pick(keys) };
   const few = random.whole(1, 3);
@@ -55,7 +49,7 @@ export const scriptOf = (
   if (choice < 0.41) return { ...plain, kind: "hangs", odd: random.whole(1, 2) };
   if (choice < 0.47) return { ...plain, kind: "long", workMs: random.between(0.3, 0.9) * timeoutMs };
   if (choice < 0.55) {
-    return random.chance(0.5) && canLoop
+    return random.chance(0.5)
       ? { ...plain, kind: "crashes", odd: Number.POSITIVE_INFINITY, mayDie: ["crash_loop"] }
       : { ...plain, kind: "crashes", odd: 1 };
   }

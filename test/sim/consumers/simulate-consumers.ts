@@ -245,12 +245,10 @@ const send = (
 ): void => {
   const random = world.random.fork("senders");
   const { order, messageGroups } = options;
-  // In those modes the broker's count stands for crashes too, and only the limit of attempts ends a loop.
-  const blocks = order === "block-key" || order === "block-queue";
   let atMs = settleInMs;
   for (let i = 0; i < options.messages; i++) {
     if (!random.chance(0.5)) atMs = settleInMs + random.between(0, options.stormMs * 0.8);
-    const script = scriptOf(random, dependencies.keys, options.odd, options.handlerTimeoutMs, !blocks);
+    const script = scriptOf(random, dependencies.keys, options.odd, options.handlerTimeoutMs);
     world.at(atMs, undefined, () => {
       const number = book.sent.size + 1;
       const messageGroup = order === undefined ? undefined : `g${random.whole(1, messageGroups)}`;

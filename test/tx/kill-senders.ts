@@ -1,0 +1,48 @@
+import { performance } from "node:perf_hooks";
+import { startMysql, stopServices } from "../../scripts/services.mjs";
+import { faultsOf, runCrashes } from "./crash-matrix.ts";
+import { crashTable } from "./crash-table.ts";
+
+/** The crash matrix from a shell, on a MariaDB of its own. ctrl+c, and the minutes' end, finish the round and tell. */
+export const killSenders = async ({
+  runDir,
+  kills,
+  minutes,
+  seed,
+  out,
+  say,
+}: {
+  readonly runDir: string;
+  readonly kills: number;
+  readonly minutes: number;
+  readonly seed: number;
+  readonly out: (line: string) => void;
+  readonly say: (line: string) => void;
+}): Promise<number> => {
+  const enough = new AbortController();
+  const stop = (): void => enough.abort();
+  const timer = setTimeout(stop, minutes * 60_000);
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, stop);
+  const beganMs = performance.now();
+  const seconds = (): number => Math.round((performance.now() - beganMs) / 1_000);
+  try {
+    const { url } = await startMysql({ runDir, say });
+    const report = await runCrashes({ kills, seed, serverUrl: url, signal: enough.signal }, (soFar) =>
+      say(`${soFar.kills} kills, ${faultsOf(soFar)} faults, ${seconds()} s`),
+    );
+    out(crashTable(report));
+    for (const { lost, ghosts, copiesWithAnotherId } of report.cells) {
+      for (const text of lost) out(`lost: ${text}`);
+      for (const text of ghosts) out(`ghost: ${text}`);
+      for (const text of copiesWithAnotherId) out(`a copy with another id: ${text}`);
+    }
+    const faults = faultsOf(report);
+    out(
+      `${report.kills} kills, ${report.survivors} programs that did not come to their step, ${faults} faults; seed ${seed}, ${seconds()} s`,
+    );
+    return faults === 0 ? 0 : 1;
+  } finally {
+    clearTimeout(timer);
+    await stopServices({ names: ["mysql"], runDir });
+  }
+};
