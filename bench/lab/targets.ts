@@ -100,6 +100,8 @@ export const targets: readonly Target[] = [
   atMost("transactions/outbox 16", "statements", 7.5),
   atMost("transactions/outbox 64", "statements", 7.5),
   atMost("transactions/visible fast", "duplicates", 0),
+  // Not a comparison: the outbox that could not be run here looks once a second when nobody wakes it.
+  atMost("transactions/visible fast", "p99 ms", 100),
   atMost("transactions/visible left behind", "p99 ms", 7_000),
   times("transactions/claim at 10000000", "transactions/claim at 10000", 2, "claim p50 ms"),
   times("transactions/claim at 10000000", "transactions/claim at 10000", 3, "claim p99 ms"),
