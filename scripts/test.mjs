@@ -1,7 +1,8 @@
 // `npm test`: installs, checks types and style, starts the real services in a run folder of their own, runs every
-// test, stops what it started, and ends with a line that counts. Arguments go to vitest.
+// test, stops what it started (also when it is interrupted), and ends with a line that counts. Arguments go to vitest.
 
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { install, nodeBinary, root } from "./install.mjs";
@@ -10,12 +11,26 @@ import { startServices, stopServices } from "./services.mjs";
 const runDir = join(root, ".run/test-services");
 const reportFile = join(root, ".run/test-report.json");
 
-const run = (file, args, env = {}) =>
-  spawnSync(nodeBinary, [join(root, file), ...args], {
+/** Interrupted, the programs end, then what was started for them is stopped: a second ctrl+c is not needed. */
+let running;
+let isInterrupted = false;
+for (const signal of ["SIGINT", "SIGTERM"]) {
+  process.on(signal, () => {
+    isInterrupted = true;
+    running?.kill(signal);
+  });
+}
+
+const run = async (file, args, env = {}) => {
+  if (isInterrupted) return false;
+  running = spawn(nodeBinary, [join(root, file), ...args], {
     cwd: root,
     stdio: "inherit",
     env: { ...process.env, PATH: `${dirname(nodeBinary)}:${process.env.PATH}`, ...env },
-  }).status === 0;
+  });
+  const [status] = await once(running, "exit");
+  return status === 0;
+};
 
 install();
 let passed = 0;
@@ -29,18 +44,19 @@ const count = (name, ok) => {
   }
 };
 
-count("types", run("node_modules/typescript/bin/tsc", ["--noEmit"]));
-count("style", run("node_modules/@biomejs/biome/bin/biome", ["check"]));
+count("types", await run("node_modules/typescript/bin/tsc", ["--noEmit"]));
+count("style", await run("node_modules/@biomejs/biome/bin/biome", ["check"]));
 
 try {
   const services = await startServices({ runDir, say: (line) => console.error(line) });
   rmSync(reportFile, { force: true });
   mkdirSync(dirname(reportFile), { recursive: true });
-  const ok = run(
+  const ok = await run(
     "node_modules/vitest/vitest.mjs",
     ["run", "--reporter=default", "--reporter=json", `--outputFile.json=${reportFile}`, ...process.argv.slice(2)],
     { ESC_TEST_SERVICES: JSON.stringify(services) },
   );
+  if (isInterrupted) throw new Error("interrupted");
   const report = JSON.parse(readFileSync(reportFile, "utf8"));
   passed += report.numPassedTests;
   failed += report.numFailedTests;

@@ -25,8 +25,9 @@ export const openLab = async ({
   migrated?: boolean;
 } = {}): Promise<Lab> => {
   const server = serverUrl ?? (await services()).mysql.url;
-  const name = `tx_${randomBytes(6).toString("hex")}`;
+  const name = `tx_${process.pid}_${randomBytes(6).toString("hex")}`;
   const admin = createPool({ uri: server, connectionLimit: 1 });
+  await dropLeftovers(admin);
   await admin.query(`CREATE DATABASE ${name} CHARACTER SET utf8mb4`);
   const url = new URL(server);
   url.pathname = `/${name}`;
@@ -46,6 +47,23 @@ export const openLab = async ({
       await admin.end();
     },
   };
+};
+
+/** A run that was interrupted could not drop its databases: who made one is in its name, and is gone. */
+const dropLeftovers = async (admin: Pool): Promise<void> => {
+  const [found] = await admin.query<RowDataPacket[]>("SHOW DATABASES");
+  for (const { Database: name } of found as { Database: string }[]) {
+    const pid = /^tx_(\d+)_[0-9a-f]{12}$/.exec(name)?.[1];
+    if (pid !== undefined && !isAlive(Number(pid))) await admin.query(`DROP DATABASE IF EXISTS ${name}`);
+  }
+};
+
+const isAlive = (pid: number): boolean => {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== "ESRCH";
+  }
 };
 
 export type Collector = {
