@@ -83,7 +83,8 @@ class OutboxSession implements TxSession {
     const { writer, clock, graceMs, classify } = this.#options;
     if (this.#written.length === 0) return;
     const hasRelative = this.#written.some(({ due }) => due !== undefined && "afterMs" in due);
-    const isSlow = clock.monotonicMs() - this.#firstWriteMs! > graceMs * graceShare;
+    // Without a fast path there is no grace, and nothing to keep the relay off.
+    const isSlow = graceMs > 0 && clock.monotonicMs() - this.#firstWriteMs! > graceMs * graceShare;
     if (hasRelative || isSlow) await writer.touch(sql, this.#txId, this.#graceMs());
     await this.#mark(sql);
     await proveUnbroken({ writer, classify }, sql, this.#txId);

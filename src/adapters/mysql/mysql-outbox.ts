@@ -114,6 +114,7 @@ export class MysqlOutbox implements Outbox, ShardLeases {
   }
 
   async nextDue(shards: readonly number[]) {
+    if (shards.length === 0) return [];
     const rows = await this.#rows(nextDueStatement(shards.length), shards);
     return rows.map(({ shard, in_ms }) => ({ shard: Number(shard), inMs: Number(in_ms) }));
   }
@@ -310,8 +311,13 @@ export class MysqlOutbox implements Outbox, ShardLeases {
 
 /** Exported for the test that asks the database how it would run them. */
 export const dueStatement = `SELECT id, lane, body_bytes FROM escapement_outbox WHERE shard = ? AND next_at <= ${nowMs} ORDER BY next_at, id LIMIT ? FOR UPDATE SKIP LOCKED`;
-export const nextDueStatement = (shards: number): string =>
-  `SELECT shard, CAST(MIN(next_at) AS SIGNED) - ${nowMs} AS in_ms FROM escapement_outbox WHERE shard IN (${Array(shards).fill("?").join(",")}) GROUP BY shard`;
+/**
+ * One look into the index for each shard. Grouped in one SELECT it is the whole index that is read, as long as the
+ * database's statistics are those of a small table: 86 ms instead of 1.5 ms with 100,000 rows, in the very minutes of
+ * an outage in which the table grows.
+ */
+export const nextDueStatement = (shards: number): string => Array(shards).fill(nextDueOfOne).join(" UNION ALL ");
+const nextDueOfOne = `(SELECT shard, CAST(next_at AS SIGNED) - ${nowMs} AS in_ms FROM escapement_outbox WHERE shard = ? ORDER BY next_at LIMIT 1)`;
 
 const ownRow = ({ id, msg_id, lane, deliver_at, created_at }: SqlRow): OwnRow => ({
   row: Number(id),
