@@ -43,14 +43,13 @@ const pay = (id: string) =>
 
 /** Consumes a topic: what `work` writes is committed with the note that this message was worked on. */
 const consume = (topic: string, group: string, work: (order: Order, tx: PoolConnection) => Promise<void>) =>
-  startConsumer({ endpoint, url, group, topic, invisible: "10s" }, async ({ body }) => {
+  startConsumer({ endpoint, url, group, topic, invisible: "10s" }, async ({ id, body }) => {
     const order = JSON.parse(body.toString()) as Order;
     if (!order.id.startsWith(RUN)) return; // of an earlier run, whose tables are gone
     const tx = await pool.getConnection();
     try {
       await tx.beginTransaction();
-      // The order's own name: a retried message has another ESC_ID, and one sent twice another message.id.
-      await inbox.once(fromMysql2(tx), group, order.id, () => work(order, tx));
+      await inbox.once(fromMysql2(tx), group, id, () => work(order, tx));
       await tx.commit();
     } catch (error) {
       await tx.rollback();

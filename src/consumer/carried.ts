@@ -1,4 +1,6 @@
 import type { IncomingMessage } from "../ingest/topic-source.port.ts";
+import { parseMessageId } from "../message/id.ts";
+import { property } from "../message/message.ts";
 import { durationMs, type EpochMs } from "../message/time.ts";
 import type { PastFailure, RetryEnvelope } from "../retry/envelope.ts";
 import { boundedText, decodeEnvelope, envelopeLimits, withFailure } from "../retry/envelope-codec.ts";
@@ -41,11 +43,18 @@ export const carriedBy = (message: IncomingMessage, group: string, ofRetryTopic:
   return { envelope: decoded.envelope };
 };
 
+/** Whatever else a stranger wrote there is not ours. */
+const escIdOf = ({ properties }: IncomingMessage): { readonly originEscId?: string } => {
+  const id = parseMessageId(properties.get(property.id) ?? "");
+  return id === undefined ? {} : { originEscId: id };
+};
+
 const freshEnvelope = (message: IncomingMessage, group: string): RetryEnvelope => ({
   group,
   originTopic: message.topic,
   originId: originIdOf(message),
   originBornAtMs: message.bornAtMs,
+  ...escIdOf(message),
   ...(message.messageGroup === undefined
     ? undefined
     : { originMessageGroup: boundedText(message.messageGroup, envelopeLimits.messageGroupMax) }),

@@ -1,5 +1,6 @@
 import type { IncomingMessage } from "../ingest/topic-source.port.ts";
 import { isEscapementError } from "../message/errors.ts";
+import { property } from "../message/message.ts";
 import { parseDuration, parseInstant } from "../message/parse-time.ts";
 import { type DurationMs, type EpochMs, epochMs } from "../message/time.ts";
 import type { RetryEnvelope } from "../retry/envelope.ts";
@@ -41,7 +42,10 @@ export type Verdict =
   | { readonly kind: "dead"; readonly reason: string };
 
 export type ConsumedMessage<T = unknown> = {
-  /** The same for every delivery of one message, also after retries: fit for an idempotency key. */
+  /**
+   * The same for every delivery of one message, also after retries: fit for an idempotency key. Its first `ESC_ID`
+   * where it has one, which also all copies of it share; otherwise made of the sender's id, host and time.
+   */
   readonly id: string;
   /** Where it was sent to, also when it comes again. */
   readonly topic: string;
@@ -67,9 +71,12 @@ export const consumedMessage = <T>(message: IncomingMessage, envelope: RetryEnve
   const { tag, keys, body } = message;
   const properties = new Map(message.properties);
   properties.delete(retryProperty.envelope);
+  // What comes by the retry topic was stamped anew there; its own id is that of its first delivery.
+  properties.delete(property.id);
+  if (envelope.originEscId !== undefined) properties.set(property.id, envelope.originEscId);
   const messageGroup = message.messageGroup ?? envelope.originMessageGroup;
   return {
-    id: envelope.originId,
+    id: envelope.originEscId ?? envelope.originId,
     topic: envelope.originTopic,
     ...(tag === undefined ? undefined : { tag }),
     keys,

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { durationMs } from "../message/time.ts";
 import { PermanentError, UnknownOutcomeError } from "../retry/classified-errors.ts";
 import { encodeEnvelope } from "../retry/envelope-codec.ts";
-import type { HandlerContext } from "./handler-context.ts";
+import type { ConsumedMessage, HandlerContext } from "./handler-context.ts";
 import { ConsumerStage, fixedSecond, grouped } from "./testing/consumer-stage.ts";
 
 // The consumer with everything around it in memory, on simulated time. What the parts are by themselves is tested
@@ -97,6 +97,42 @@ describe("a message that fails", () => {
     expect(stage.ingest.dead).toMatchObject([{ said: "attempts_exhausted", envelope: { attempt: 5, crashes: 0 } }]);
     const [first_, last] = [stage.ingest.all[0]!, stage.ingest.dead[0]!];
     expect(last.envelope.firstFailedAtMs).toBe(first_.envelope.firstFailedAtMs);
+  });
+
+  it("TX-26: tells the same id for all copies of a message, also after retries: what an inbox goes by", async () => {
+    const stage = new ConsumerStage();
+    const escId = "0189a3f2-7c11-7d2e-8b7f-0c3a91e4aaaa";
+    const seen: unknown[] = [];
+    const handler = ({ id, properties }: ConsumedMessage, { attempt }: HandlerContext<Buffer>) => {
+      seen.push([id, properties.get("ESC_ID"), attempt]);
+      if (attempt === 1) throw new Error("down");
+    };
+    for (const copy of ["a", "a"]) stage.broker.send("orders", copy, { properties: new Map([["ESC_ID", escId]]) });
+    stage.start({ handler });
+    await stage.time.pass(10_000);
+    expect(seen).toEqual([
+      [escId, escId, 1],
+      [escId, escId, 1],
+      [escId, escId, 2],
+      [escId, escId, 2],
+    ]);
+  });
+
+  it("tells no id of its way through the delay server for what came without one", async () => {
+    const stage = new ConsumerStage();
+    const seen: unknown[] = [];
+    stage.broker.send("orders", "a");
+    stage.start({
+      handler: ({ id, properties }: ConsumedMessage, { attempt }: HandlerContext<Buffer>) => {
+        seen.push([id, properties.has("ESC_ID")]);
+        if (attempt === 1) throw new Error("down");
+      },
+    });
+    await stage.time.pass(10_000);
+    expect(seen).toEqual([
+      [seen[0] && (seen[0] as string[])[0], false],
+      [(seen[0] as string[])[0], false],
+    ]);
   });
 
   it("goes where its policy says: at once among the dead when it is permanent", async () => {

@@ -42,6 +42,7 @@ const envelopes: fc.Arbitrary<RetryEnvelope> = fc
       originTopic: text(1, 60),
       originId: text(1, 60),
       originBornAtMs: instant,
+      originEscId: text(1, envelopeLimits.escIdMax),
       originMessageGroup: text(1, 60),
       hop: count,
       attempt: count,

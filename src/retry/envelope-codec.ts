@@ -24,6 +24,7 @@ export const envelopeLimits = {
   groupMax: 120,
   topicMax: 127,
   originIdMax: 320,
+  escIdMax: 36,
   messageGroupMax: 64,
   keyMax: 128,
   policyMax: 160,
@@ -92,6 +93,7 @@ const coreOf = (envelope: RetryEnvelope): Record<string, unknown> => ({
   t: envelope.originTopic,
   i: envelope.originId,
   b: envelope.originBornAtMs,
+  e: envelope.originEscId,
   m: envelope.originMessageGroup,
   h: envelope.hop,
   a: envelope.attempt,
@@ -146,7 +148,8 @@ const read = (text: string): RetryEnvelope => {
   const count = (name: string): number =>
     fields[name] === undefined ? 0 : whole(fields, name, envelopeLimits.countMax);
   const limited = (lengthMax: number) => (name: string) => textOf(fields[name], name, lengthMax);
-  const { groupMax, topicMax, originIdMax, messageGroupMax, keyMax, policyMax, redriveMax, countMax } = envelopeLimits;
+  const { groupMax, topicMax, originIdMax, escIdMax, messageGroupMax, keyMax, policyMax, redriveMax, countMax } =
+    envelopeLimits;
   const attempt = whole(fields, "a", countMax);
   const crashes = count("c");
   if (crashes > attempt) throw new Refused(`counts ${crashes} crashes in ${attempt} attempts`);
@@ -156,6 +159,7 @@ const read = (text: string): RetryEnvelope => {
     originTopic: limited(topicMax)("t"),
     originId: limited(originIdMax)("i"),
     originBornAtMs: time("b"),
+    ...maybe("e", "originEscId", limited(escIdMax)),
     ...maybe("m", "originMessageGroup", limited(messageGroupMax)),
     hop: whole(fields, "h", countMax),
     attempt,

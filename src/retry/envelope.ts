@@ -13,6 +13,8 @@ export type RetryEnvelope = {
   /** The id of that message: sender's id, host and birth, because an id alone is not unique. */
   readonly originId: string;
   readonly originBornAtMs: EpochMs;
+  /** Its `ESC_ID`, where it had one: the same for all copies of a message, which the id above is not. */
+  readonly originEscId?: string;
   /** The user's own message group at its origin, where it had one. */
   readonly originMessageGroup?: string;
   /**
