@@ -198,8 +198,15 @@ export class StoreConnection implements DelayStore {
       "bury",
       items.map(({ message }) => message.id),
       async () => {
-        await this.#server.truth.bury(shard, items, nowMs);
-        this.#journal.buriedAtOnce(shard, items);
+        const { truth } = this.#server;
+        const ids = items.map(({ message }) => message.id);
+        const known = await truth.get(shard, ids, nowMs);
+        await truth.bury(shard, items, nowMs);
+        // What was handed over before under this id, as something else, is what holds.
+        this.#journal.buriedAtOnce(
+          shard,
+          items.filter((_, i) => known[i] === undefined),
+        );
       },
     );
   }
