@@ -20,6 +20,7 @@ const chapters: readonly [prefix: RegExp, title: string][] = [
   [/^end to end\//, "The whole way"],
   [/^(takeover|event loop|memory)\//, "Bad days, memory, event loop"],
   [/^bullmq\//, "Side by side with BullMQ"],
+  [/^(retry|parked|redrive|dead)\//, "Retries, parking, redrives"],
   [/^bullmq retries\//, "Retries side by side with BullMQ"],
   [/^rocketmq timer\//, "Side by side with RocketMQ's own timer"],
   [/^transactions\//, "Transactional sends"],
