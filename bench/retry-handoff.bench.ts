@@ -1,10 +1,10 @@
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { retryTopicOf } from "../src/adapters/rocketmq/consumer-groups.ts";
 import { createRemotingAdmin } from "../src/adapters/rocketmq/remoting-admin.ts";
 import { createRocketmqSink } from "../src/adapters/rocketmq/rocketmq-sink.ts";
 import { createRocketmqSource } from "../src/adapters/rocketmq/rocketmq-source.ts";
 import { aMessage, parts } from "../src/adapters/rocketmq/testing.ts";
+import { retryTopicOf } from "../src/message/retry-topic.ts";
 import { startConsumer } from "../src/start-consumer.ts";
 import { createTopic } from "./lab/broker.ts";
 import { startEmbeddedBroker } from "./lab/embedded-broker.ts";

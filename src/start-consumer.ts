@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import type { RocketmqCredentials } from "./adapters/rocketmq/call-headers.ts";
-import { commandsFor, retryTopicOf } from "./adapters/rocketmq/consumer-groups.ts";
+import { commandsFor } from "./adapters/rocketmq/consumer-groups.ts";
 import { type ConsumedTopic, createRocketmqDeliveries } from "./adapters/rocketmq/rocketmq-deliveries.ts";
 import { createRocketmqHandOff } from "./adapters/rocketmq/rocketmq-hand-off.ts";
 import { createRocketmqTopicDirectory } from "./adapters/rocketmq/rocketmq-topic-directory.ts";
@@ -18,6 +18,7 @@ import { RetryingConsumer } from "./consumer/retrying-consumer.ts";
 import { isEscapementError } from "./message/errors.ts";
 import { topicPattern } from "./message/message.ts";
 import { parseDuration } from "./message/parse-time.ts";
+import { retryTopicOf } from "./message/retry-topic.ts";
 import { parsePolicy } from "./retry/parse-policy.ts";
 import { presets } from "./retry/presets.ts";
 import { uncheckedClock } from "./runtime/clock.ts";

@@ -7,6 +7,3 @@ export const retryProperty = {
   /** Of a message without an envelope: `token replays`, left by the job that brought it back. */
   redrive: redriveProperty,
 } as const;
-
-/** Where a group receives what was delayed for it alone. */
-export const retryTopicOf = (group: string): string => `ESC_RETRY_${group}`;

@@ -1,10 +1,11 @@
 import { type DelayedMessage, limits, topicPattern } from "../message/message.ts";
 import { isReservedProperty } from "../message/reserved-properties.ts";
+import { retryTopicOf } from "../message/retry-topic.ts";
 import type { EpochMs } from "../message/time.ts";
 import type { RetryEnvelope } from "../retry/envelope.ts";
 import { encodeEnvelope } from "../retry/envelope-codec.ts";
 import type { DeadMessage } from "./dead-message.ts";
-import { retryProperty, retryTopicOf } from "./dead-properties.ts";
+import { retryProperty } from "./dead-properties.ts";
 import type { OutcomeCode } from "./portion.ts";
 import type { RedriveEdit, RedrivePlan } from "./redrive-plan.ts";
 

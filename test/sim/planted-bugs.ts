@@ -27,13 +27,13 @@ export type PlantedBug = {
 type Memory = typeof MemoryDelayStore;
 
 /** A store that does one thing wrong. */
-const store =
+export const store =
   (make: (Base: Memory) => Memory): StoreMaker =>
   (options) =>
     new (make(MemoryDelayStore))(options);
 
 /** Replaces a method while the simulation runs. */
-const replaced =
+export const replaced =
   <T extends object, K extends keyof T>(target: T, name: K, make: (original: T[K]) => T[K]) =>
   () => {
     const before = Object.getOwnPropertyDescriptor(target, name)!;

@@ -1,6 +1,7 @@
 import type { ConsumerGroups } from "../../admin/consumer-groups.port.ts";
 import type { TopicDirectory } from "../../ingest/topic-directory.port.ts";
 import { EscapementError } from "../../message/errors.ts";
+import { retryTopicOf } from "../../message/retry-topic.ts";
 import type { Log } from "../../runtime/log.ts";
 import type { RemotingAdmin } from "./remoting-admin.ts";
 
@@ -10,7 +11,6 @@ import type { RemotingAdmin } from "./remoting-admin.ts";
  *
  * Created before anybody asks the proxy for it, because a proxy remembers for some 20 s that a topic was missing.
  */
-export const retryTopicOf = (group: string): string => `ESC_RETRY_${group}`;
 
 /** The consumer counts attempts itself; a broker that gave up on its own would put them where nobody looks. */
 export const redeliveriesMax = 10_000;

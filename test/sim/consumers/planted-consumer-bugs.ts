@@ -1,4 +1,3 @@
-import { MemoryDelayStore } from "../../../src/adapters/memory/memory-delay-store.ts";
 import { HandOvers } from "../../../src/consumer/hand-overs.ts";
 import { InHand } from "../../../src/consumer/held.ts";
 import { Lanes } from "../../../src/consumer/order.ts";
@@ -14,7 +13,7 @@ import { DependencyGuard } from "../../../src/retry/dependency-guard.ts";
 import type { RetryEnvelope } from "../../../src/retry/envelope.ts";
 import { decodeEnvelope, encodeEnvelope } from "../../../src/retry/envelope-codec.ts";
 import { parsePolicy } from "../../../src/retry/parse-policy.ts";
-import type { StoreMaker } from "../store-server.ts";
+import { replaced, store } from "../planted-bugs.ts";
 import type { ConsumerOptions } from "./options.ts";
 import type { Tamper } from "./ports.ts";
 import type { ConsumerPlant } from "./simulate-consumers.ts";
@@ -26,23 +25,6 @@ export type PlantedConsumerBug = {
   readonly breaks: RegExp;
   readonly plant: ConsumerPlant;
 };
-
-/** Replaces a method while the simulation runs. */
-const replaced =
-  <T extends object, K extends keyof T>(target: T, name: K, make: (original: T[K]) => T[K]) =>
-  () => {
-    const before = Object.getOwnPropertyDescriptor(target, name)!;
-    Object.defineProperty(target, name, { ...before, value: make(target[name]) });
-    return () => void Object.defineProperty(target, name, before);
-  };
-
-type Memory = typeof MemoryDelayStore;
-
-/** A store that does one thing wrong. */
-const store =
-  (make: (Base: Memory) => Memory): StoreMaker =>
-  (options) =>
-    new (make(MemoryDelayStore))(options);
 
 /** One busy process, and a dependency that is gone for long. */
 const busy =
