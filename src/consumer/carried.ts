@@ -13,8 +13,6 @@ import type { ThrownFailure } from "../retry/fingerprint.ts";
 
 /** Properties by which consumer and service speak of a retry; src/ingest reads them. */
 export const retryProperty = {
-  topic: "ESC_TOPIC",
-  deliverAt: "ESC_DELIVER_AT",
   envelope: "ESC_RETRY",
   park: "ESC_PARK",
   dead: "ESC_DEAD",

@@ -1,4 +1,5 @@
 import type { IncomingMessage } from "../ingest/topic-source.port.ts";
+import { ingestProperty } from "../message/ingest-properties.ts";
 import { limits } from "../message/message.ts";
 import { isReservedProperty } from "../message/reserved-properties.ts";
 import { encodeEnvelope, envelopeLimits } from "../retry/envelope-codec.ts";
@@ -33,20 +34,20 @@ export const handOverOf = (
   properties.set(retryProperty.envelope, envelope);
   switch (disposition.kind) {
     case "wait":
-      properties.set(retryProperty.topic, retryTopic);
-      properties.set(retryProperty.deliverAt, String(disposition.atMs));
+      properties.set(ingestProperty.topic, retryTopic);
+      properties.set(ingestProperty.deliverAt, String(disposition.atMs));
       break;
     case "park":
-      properties.set(retryProperty.topic, retryTopic);
+      properties.set(ingestProperty.topic, retryTopic);
       properties.set(retryProperty.park, disposition.key);
       break;
     case "dead":
       if (disposition.topic === undefined) {
-        properties.set(retryProperty.topic, retryTopic);
+        properties.set(ingestProperty.topic, retryTopic);
         properties.set(retryProperty.dead, disposition.code);
       } else {
-        properties.set(retryProperty.topic, disposition.topic);
-        properties.set(retryProperty.deliverAt, String(message.bornAtMs));
+        properties.set(ingestProperty.topic, disposition.topic);
+        properties.set(ingestProperty.deliverAt, String(message.bornAtMs));
       }
   }
   return { ...(tag === undefined ? undefined : { tag }), keys, properties, body };

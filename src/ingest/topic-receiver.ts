@@ -3,6 +3,7 @@ import type { DelayStore, ScheduleResult } from "../delay/delay-store.port.ts";
 import type { Parking } from "../dependencies/parking.port.ts";
 import { isEscapementError } from "../message/errors.ts";
 import { groupTail, type MessageId, nameBasedId, shardOf } from "../message/id.ts";
+import { ingestProperty } from "../message/ingest-properties.ts";
 import type { DelayedMessage } from "../message/message.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { reach } from "../runtime/failpoint.ts";
@@ -23,17 +24,6 @@ import type { IncomingMessage, TopicSource } from "./topic-source.port.ts";
  * A message may come twice (its ack was lost). Its id is therefore made from what stays the same then: the sender's
  * message id, host, time and content. The sender's id alone will not do, two containers can make equal ones.
  */
-
-/** Properties of an ingest message that speak to us; all others travel on with the message. */
-export const ingestProperty = {
-  topic: "ESC_TOPIC",
-  deliverAt: "ESC_DELIVER_AT",
-  delay: "ESC_DELAY",
-  key: "ESC_KEY",
-  onConflict: "ESC_ON_CONFLICT",
-  expireAfter: "ESC_EXPIRE_AFTER",
-  messageGroup: "ESC_MESSAGE_GROUP",
-} as const;
 
 /**
  * Left behind by the transaction in which a message was sent. They speak to the broker and to the sender: sent on, the

@@ -1,4 +1,5 @@
 import { type FailureClass, type Sink, sendBytesMax, sendMessagesMax } from "../dispatch/sink.port.ts";
+import { ingestProperty } from "../message/ingest-properties.ts";
 import { type DelayedMessage, property } from "../message/message.ts";
 import { epochMs } from "../message/time.ts";
 import type { DelayServer } from "./delay-server.port.ts";
@@ -27,14 +28,6 @@ export type RowSenderOptions = {
   readonly ingestTopic: string;
   readonly delayServer: DelayServer | undefined;
 };
-
-/** Names that speak to the delay server, as its topic receiver reads them. */
-const ingest = {
-  topic: "ESC_TOPIC",
-  key: "ESC_KEY",
-  messageGroup: "ESC_MESSAGE_GROUP",
-  expireAfter: "ESC_EXPIRE_AFTER",
-} as const;
 
 export type RowSender = (rows: readonly OutboxRow[]) => Promise<readonly RowOutcome[]>;
 
@@ -111,10 +104,10 @@ const prepare = (row: OutboxRow, ingestTopic: string): Prepared => {
     const group = head.messageGroup === undefined ? undefined : { messageGroup: head.messageGroup };
     return { row, message: { ...common, ...group, topic: row.topic, properties, deliverAtMs: epochMs(createdAtMs) } };
   }
-  properties.set(ingest.topic, row.topic).set(property.deliverAt, String(dueAtMs));
-  if (head.key !== undefined) properties.set(ingest.key, head.key);
-  if (head.messageGroup !== undefined) properties.set(ingest.messageGroup, head.messageGroup);
-  if (head.expireAfter !== undefined) properties.set(ingest.expireAfter, head.expireAfter);
+  properties.set(ingestProperty.topic, row.topic).set(property.deliverAt, String(dueAtMs));
+  if (head.key !== undefined) properties.set(ingestProperty.key, head.key);
+  if (head.messageGroup !== undefined) properties.set(ingestProperty.messageGroup, head.messageGroup);
+  if (head.expireAfter !== undefined) properties.set(ingestProperty.expireAfter, head.expireAfter);
   return { row, message: { ...common, topic: ingestTopic, properties, deliverAtMs: epochMs(dueAtMs) } };
 };
 

@@ -1,4 +1,5 @@
 import type { MessageId } from "../../message/id.ts";
+import { ingestProperty } from "../../message/ingest-properties.ts";
 import { property } from "../../message/message.ts";
 import { TxError } from "../tx-error.ts";
 import type { BarrierKey } from "./barrier.port.ts";
@@ -31,15 +32,6 @@ export type HalfIdentity = BarrierKey & { readonly databaseId: string };
 
 /** Travels with each half: `database.transaction.half`. Checks are answered by it, never by the broker's message id. */
 export const txProperty = "ESC_TX";
-/** What the ingest topic is told; the names are the ingest room's. */
-const toIngest = {
-  topic: "ESC_TOPIC",
-  deliverAt: "ESC_DELIVER_AT",
-  delay: "ESC_DELAY",
-  key: "ESC_KEY",
-  expireAfter: "ESC_EXPIRE_AFTER",
-} as const;
-
 export type HalfTopics = { readonly topics: ReadonlySet<string>; readonly ingestTopic: string | undefined };
 
 export const halfOf = (message: Outgoing, identity: HalfIdentity, { topics, ingestTopic }: HalfTopics): HalfMessage => {
@@ -63,13 +55,13 @@ export const halfOf = (message: Outgoing, identity: HalfIdentity, { topics, inge
       "RocketMQ loses half messages that have a delivery time, and a delay server cannot send to a transactional topic; send it to an ordinary one, named in half.delayedTopics with half.ingestTopic, or by the outbox",
     );
   }
-  properties.set(toIngest.topic, topic);
-  if ("atMs" in due) properties.set(toIngest.deliverAt, String(due.atMs));
+  properties.set(ingestProperty.topic, topic);
+  if ("atMs" in due) properties.set(ingestProperty.deliverAt, String(due.atMs));
   // From when it is visible there, which is after the commit.
-  else properties.set(toIngest.delay, String(due.afterMs));
+  else properties.set(ingestProperty.delay, String(due.afterMs));
   // Two copies of one half are one message there, and its id is the one that was told to the sender.
-  properties.set(toIngest.key, head.key ?? message.id);
-  if (head.expireAfter !== undefined) properties.set(toIngest.expireAfter, head.expireAfter);
+  properties.set(ingestProperty.key, head.key ?? message.id);
+  if (head.expireAfter !== undefined) properties.set(ingestProperty.expireAfter, head.expireAfter);
   return { topic: ingestTopic, ...rest };
 };
 

@@ -1,6 +1,7 @@
 import { retryProperty } from "../../../src/consumer/carried.ts";
 import type { HandOff, HandOverMessage, HandOverResult } from "../../../src/consumer/hand-off.port.ts";
 import type { RetryService } from "../../../src/consumer/retry-service.port.ts";
+import { ingestProperty } from "../../../src/message/ingest-properties.ts";
 import { decodeEnvelope } from "../../../src/retry/envelope-codec.ts";
 import type { Cluster } from "../cluster.ts";
 import type { Prng } from "../prng.ts";
@@ -93,7 +94,7 @@ const recordOf = (message: HandOverMessage, node: SimNode, world: World, book: B
     calledMs: world.nowMs,
     kind: park !== undefined ? "park" : dead !== undefined ? "dead" : "wait",
     said: park ?? dead ?? "",
-    dueMs: Number(properties.get(retryProperty.deliverAt) ?? Number.NaN) - epochStartMs,
+    dueMs: Number(properties.get(ingestProperty.deliverAt) ?? Number.NaN) - epochStartMs,
     envelope: decoded.envelope,
     storedMs: undefined,
   };
