@@ -11,11 +11,12 @@ import { described, type RunResult, runRecipe, stopLeftovers } from "./run-recip
  * real Redis, real RocketMQ, real trouble. `--embedded` is all that happens to the server with its own store and broker,
  * E1 and so on, and needs neither. Started by scripts/faults.mjs, which sees to what must be installed.
  *
- * `npm run faults -- --transactions [--kills N] [--seed N] [--minutes N]` is the crash matrix of transactional sends, on a
- * real MariaDB: sending programs killed at each labelled step, in both modes.
+ * `npm run faults -- --transactions [--rocketmq] [--kills N] [--seed N] [--minutes N]` is the crash matrix of
+ * transactional sends: sending programs killed at each labelled step, in both modes, on a real MariaDB and the embedded
+ * broker or a real RocketMQ.
  */
 const usage =
-  "usage: npm run faults -- [--embedded] [--only R1,E1] [--runs N] [--seed N] [--short] [--json] [--list]\n       npm run faults -- --transactions [--kills N] [--minutes N] [--seed N]";
+  "usage: npm run faults -- [--embedded] [--only R1,E1] [--runs N] [--seed N] [--short] [--json] [--list]\n       npm run faults -- --transactions [--rocketmq] [--kills N] [--minutes N] [--seed N]";
 
 const readArguments = () => {
   try {
@@ -29,6 +30,7 @@ const readArguments = () => {
         json: { type: "boolean", default: false },
         list: { type: "boolean", default: false },
         transactions: { type: "boolean", default: false },
+        rocketmq: { type: "boolean", default: false },
         kills: { type: "string", default: "10000" },
         minutes: { type: "string", default: "600" },
       },
@@ -56,7 +58,7 @@ const readArguments = () => {
   }
 };
 
-const { chosen, runs, seed: firstSeed, short, json, list, transactions, kills, minutes } = readArguments();
+const { chosen, runs, seed: firstSeed, short, json, list, transactions, rocketmq, kills, minutes } = readArguments();
 const out = (line: string): void => void process.stdout.write(`${line}\n`);
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
@@ -67,7 +69,7 @@ if (list) {
 
 const runDir = resolve(import.meta.dirname, "../../.run/faults");
 mkdirSync(runDir, { recursive: true });
-if (transactions) process.exit(await killSenders({ runDir, kills, minutes, seed: firstSeed, out, say }));
+if (transactions) process.exit(await killSenders({ runDir, kills, minutes, seed: firstSeed, rocketmq, out, say }));
 await stopLeftovers(join(runDir, "recipes"));
 const results: RunResult[] = [];
 for (const signal of ["SIGINT", "SIGTERM"] as const) {

@@ -1,18 +1,18 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
-import { type RunningBroker, startBroker } from "../../src/start-broker.ts";
 import { createTxProducer, fromMysql2 } from "../../src/tx-producer.ts";
 import { type SeededRandom, seededRandom } from "../faults/seeded-random.ts";
+import { type CrashBroker, embeddedBroker, realBroker } from "./crash-broker.ts";
 import { type Cell, cells, type Life, lifeOf } from "./crash-plan.ts";
-import { collect, type Lab, openLab, uniqueName, until } from "./lab.ts";
+import { type Collector, collect, type Lab, openLab, uniqueName, until } from "./lab.ts";
 
 /**
  * Kills sending programs at every labelled step, again and again, and balances the books: every committed row has its
- * two messages, no message is without its row, and copies carry one id. The broker, and one instance that survives and
- * clears up, live in this process; the database is a real MariaDB.
+ * two messages, no message is without its row, and copies carry one id. One instance that survives and clears up lives in
+ * this process, and the embedded broker if no RocketMQ is given; the database is a real MariaDB.
  *
- * From a shell: `npm run faults -- --transactions --kills 10000`. Most of a program's life is its start, a third of
+ * From a shell: `npm run faults -- --transactions --kills 10000 [--rocketmq]`. Most of a program's life is its start, a third of
  * which is left when what its files compile to is kept.
  */
 export type CellReport = Cell & {
@@ -40,6 +40,8 @@ export type CrashOptions = {
   readonly seed: number;
   /** Default: the test services' MariaDB. */
   readonly serverUrl?: string;
+  /** A real one, started with crash-broker.ts's settings. Default: the embedded broker, a new one each round. */
+  readonly rocketmq?: { readonly endpoint: string; readonly broker: string };
   /** Programs at once. Those in half mode mostly wait. */
   readonly parallel?: number;
   readonly signal?: AbortSignal;
@@ -55,7 +57,7 @@ const killsARoundMax = 500;
 
 /** In rounds, each with a database and a broker of its own. */
 export const runCrashes = async (
-  { kills, seed, serverUrl, parallel = 6, signal }: CrashOptions,
+  { kills, seed, serverUrl, rocketmq, parallel = 6, signal }: CrashOptions,
   afterRound: (soFar: CrashReport) => void = () => {},
 ): Promise<CrashReport> => {
   const random = seededRandom(seed);
@@ -64,7 +66,8 @@ export const runCrashes = async (
   while (report.kills + report.survivors < kills && !isOver(signal)) {
     const from = report.kills + report.survivors;
     const to = Math.min(kills, from + killsARoundMax);
-    report = added(report, await runRound({ from, to, random: random.fork(), parallel, serverUrl, signal }));
+    const round = { from, to, random: random.fork(), parallel, serverUrl, rocketmq, signal };
+    report = added(report, await runRound(round));
     afterRound(report);
   }
   return report;
@@ -80,15 +83,22 @@ type Round = {
   readonly random: SeededRandom;
   readonly parallel: number;
   readonly serverUrl: string | undefined;
+  readonly rocketmq: CrashOptions["rocketmq"];
   readonly signal: AbortSignal | undefined;
 };
 
-const runRound = async ({ from, to, random, parallel, serverUrl, signal }: Round): Promise<CrashReport> => {
+const runRound = async ({ from, to, random, parallel, serverUrl, rocketmq, signal }: Round): Promise<CrashReport> => {
   await using lab = await openLab(serverUrl === undefined ? {} : { serverUrl });
-  await using broker = await startBroker({ transactionCheckMs: 500 });
+  await using broker = rocketmq === undefined ? await embeddedBroker() : realBroker(rocketmq);
   const topics = { outbox: uniqueName("crash"), half: uniqueName("half_crash") };
-  await broker.createTopic(topics.half, { type: "TRANSACTION" });
-  const received = [await collect(broker.endpoint, topics.outbox), await collect(broker.endpoint, topics.half)];
+  await broker.createTopic(topics.outbox, "NORMAL");
+  await broker.createTopic(topics.half, "TRANSACTION");
+  const received: Collector[] = [];
+  for (const topic of Object.values(topics)) {
+    const group = `${topic}_books`;
+    await broker.createGroup(group);
+    received.push(await collect(broker.endpoint, topic, group));
+  }
   const survivor = await createTxProducer({
     rocketmq: { endpoint: broker.endpoint },
     db: fromMysql2(lab.pool),
@@ -96,6 +106,7 @@ const runRound = async ({ from, to, random, parallel, serverUrl, signal }: Round
     mode: "half",
     half: {
       topics: [topics.half],
+      admin: [broker.admin],
       timing: { turnMs: 2_000, commitWithinMs: 1_000, backstopAfterMs: 4_000, backstopLatestMs: 8_000 },
     },
   });
@@ -215,7 +226,7 @@ const load = async (): Promise<void> => void (await once(start({}), "exit"));
 
 type Place = {
   readonly lab: Lab;
-  readonly broker: RunningBroker;
+  readonly broker: CrashBroker;
   readonly topic: string;
   readonly begun: string[];
   readonly signal: AbortSignal | undefined;

@@ -1,14 +1,16 @@
 import { performance } from "node:perf_hooks";
-import { startMysql, stopServices } from "../../scripts/services.mjs";
+import { startMysql, startRocketmq, stopServices } from "../../scripts/services.mjs";
+import { crashBrokerConfig } from "./crash-broker.ts";
 import { faultsOf, runCrashes } from "./crash-matrix.ts";
 import { crashTable } from "./crash-table.ts";
 
-/** The crash matrix from a shell, on a MariaDB of its own. ctrl+c, and the minutes' end, finish the round and tell. */
+/** The crash matrix from a shell, on a MariaDB and, if it is to be real, a RocketMQ of its own. ctrl+c, and the minutes' end, finish the round and tell. */
 export const killSenders = async ({
   runDir,
   kills,
   minutes,
   seed,
+  rocketmq,
   out,
   say,
 }: {
@@ -16,6 +18,7 @@ export const killSenders = async ({
   readonly kills: number;
   readonly minutes: number;
   readonly seed: number;
+  readonly rocketmq: boolean;
   readonly out: (line: string) => void;
   readonly say: (line: string) => void;
 }): Promise<number> => {
@@ -27,7 +30,8 @@ export const killSenders = async ({
   const seconds = (): number => Math.round((performance.now() - beganMs) / 1_000);
   try {
     const { url } = await startMysql({ runDir, say });
-    const report = await runCrashes({ kills, seed, serverUrl: url, signal: enough.signal }, (soFar) =>
+    const real = rocketmq ? { rocketmq: await startRocketmq({ runDir, config: crashBrokerConfig, say }) } : {};
+    const report = await runCrashes({ kills, seed, serverUrl: url, ...real, signal: enough.signal }, (soFar) =>
       say(`${soFar.kills} kills, ${faultsOf(soFar)} faults, ${seconds()} s`),
     );
     out(crashTable(report));
@@ -43,6 +47,6 @@ export const killSenders = async ({
     return faults === 0 ? 0 : 1;
   } finally {
     clearTimeout(timer);
-    await stopServices({ names: ["mysql"], runDir });
+    await stopServices({ names: rocketmq ? ["mysql", "rocketmq"] : ["mysql"], runDir });
   }
 };

@@ -112,4 +112,4 @@ export const until = async (
 };
 
 export const quickRelay = { idlePollMs: [20, 50], leaseMs: 2_000 } as const;
-export { pauseMs, uniqueName };
+export { parts, pauseMs, uniqueName };
