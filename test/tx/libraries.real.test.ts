@@ -1,13 +1,11 @@
 // The executors, each with its library's real package on a real MariaDB: joining, beginning, rolling back, deadlocks
-// seen through the library's own errors, and objects that are no open transaction. Prisma is missing: its generator
-// fetches a binary when it runs, and it is larger than all else here together. So fromPrisma is tried on an object of
-// its shape; Prisma 7.10 itself was tried by hand.
+// seen through the library's own errors, and objects that are no open transaction.
 
 import { sql as drizzleSql } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/mysql2";
 import knexFactory from "knex";
 import { Kysely, sql as kyselySql, MysqlDialect } from "kysely";
-import { createPool as createCallbackPool, type RowDataPacket } from "mysql2";
+import { createPool as createCallbackPool } from "mysql2";
 import { DataSource } from "typeorm";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type RunningBroker, startBroker } from "../../src/start-broker.ts";
@@ -23,6 +21,7 @@ import {
   type TransactionalDatabase,
 } from "../../src/tx-producer.ts";
 import { type Collector, collect, type Lab, openLab, pauseMs, quickRelay, uniqueName, until } from "./lab.ts";
+import { openPrisma } from "./prisma.ts";
 
 let lab: Lab;
 let broker: RunningBroker;
@@ -131,35 +130,9 @@ const cases: Record<string, () => Promise<Case>> = {
       mistaken: () => fromKysely(db, kyselySql),
     };
   },
-  async "an object of Prisma's shape"() {
-    const shape = (query: (sql: string, values: unknown[]) => Promise<unknown[]>) => ({
-      $executeRawUnsafe: async (sql: string, ...values: unknown[]) =>
-        ((await query(sql, values))[0] as { affectedRows: number }).affectedRows,
-      $queryRawUnsafe: async (sql: string, ...values: unknown[]) => (await query(sql, values))[0] as RowDataPacket[],
-    });
-    const begin = async <T>(work: (tx: ReturnType<typeof shape>) => Promise<T>): Promise<T> => {
-      const connection = await lab.pool.getConnection();
-      await connection.beginTransaction();
-      try {
-        const result = await work(shape((sql, values) => connection.query(sql, values)));
-        await connection.commit();
-        return result;
-      } catch (error) {
-        await connection.rollback();
-        // As Prisma wraps what the database says.
-        const { errno } = error as { errno?: number };
-        throw errno === undefined
-          ? error
-          : Object.assign(new Error("raw query failed"), { code: "P2010", meta: { code: String(errno) } });
-      } finally {
-        connection.release();
-      }
-    };
-    const client = {
-      ...shape((sql, values) => lab.pool.query(sql, values)),
-      $transaction: begin,
-      $connect: async () => {},
-    };
+  async Prisma() {
+    const client = openPrisma(lab.url);
+    opened.push(() => client.$disconnect());
     const run =
       (tx: unknown): Run =>
       (sql, values) =>
@@ -167,7 +140,7 @@ const cases: Record<string, () => Promise<Case>> = {
     return {
       db: fromPrisma(client as never) as never,
       run,
-      own: (work) => begin(async (tx) => work(fromPrisma(tx as never), run(tx))),
+      own: (work) => client.$transaction(async (tx: never) => work(fromPrisma(tx), run(tx))),
       mistaken: () => fromPrisma(client as never),
     };
   },

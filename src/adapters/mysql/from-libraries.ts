@@ -150,7 +150,7 @@ type PrismaTransaction = {
 };
 type PrismaDatabase<Tx> = PrismaTransaction & { $transaction<T>(work: (tx: Tx) => Promise<T>): Promise<T> };
 
-/** Takes the client of an interactive transaction, or the PrismaClient. Tried by hand with Prisma 7.10. */
+/** Takes the client of an interactive transaction, or the PrismaClient. */
 export const fromPrisma = <Tx extends PrismaTransaction>(db: Tx | PrismaDatabase<Tx>): Library<Tx> => {
   const executorOf = (one: PrismaTransaction): SqlExecutor => ({
     execute: async (text, values) => {
