@@ -1,5 +1,5 @@
 import { Type } from "typebox";
-import type { RedriveStateReply } from "../wire/dead.ts";
+import type { RedriveState } from "../wire/dead.ts";
 import { named, ref, textMap } from "./named-schema.ts";
 import { MessageDetailsSchema } from "./reply-schemas.ts";
 import { duration } from "./request-schemas.ts";
@@ -165,7 +165,7 @@ export const RedriveRequestSchema = named(
   ),
 );
 
-const state = Type.Unsafe<RedriveStateReply>({
+const state = Type.Unsafe<RedriveState>({
   type: "string",
   enum: [
     "canary",
@@ -176,7 +176,7 @@ const state = Type.Unsafe<RedriveStateReply>({
     "paused",
     "stopped",
     "canceled",
-  ] satisfies RedriveStateReply[],
+  ] satisfies RedriveState[],
   description:
     "canary: the first few go. waiting: for their outcomes. running. settling: all are sent, outcomes come in. finished. paused: by somebody. stopped: by itself, see note. canceled.",
 });

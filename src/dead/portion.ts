@@ -1,5 +1,6 @@
 import { idBytes, idFromBytes, idIntoBytes, type MessageId } from "../message/id.ts";
 import type { EpochMs } from "../message/time.ts";
+import type { RedriveCounts } from "../wire/dead.ts";
 
 /**
  * A redrive goes in portions. Each is one document: which messages, and what became of each. It is written *before*
@@ -57,18 +58,6 @@ export const portionMessagesMax = 2_000;
 /** Nothing more will happen to it that this job would hear of. */
 export const isFinal = (code: OutcomeCode): boolean =>
   code !== "intended" && code !== "sent" && code !== "delivered" && code !== "failed";
-
-export type RedriveCounts = {
-  /** Brought back: everything below but the skipped. */
-  sent: number;
-  succeeded: number;
-  failed: number;
-  deadAgain: number;
-  canceled: number;
-  skipped: number;
-  /** Of the sent, those whose outcome is not known (yet). */
-  pending: number;
-};
 
 export const noCounts = (): RedriveCounts => ({
   sent: 0,

@@ -1,5 +1,6 @@
 import type { EpochMs } from "../message/time.ts";
-import { noCounts, type RedriveCounts } from "./portion.ts";
+import type { RedriveCounts, RedriveState } from "../wire/dead.ts";
+import { noCounts } from "./portion.ts";
 import type { RedrivePlan } from "./redrive-plan.ts";
 
 /**
@@ -42,16 +43,6 @@ export type RedriveJob = {
   /** Which process is at it, and until when it is sure of that without saying so again. */
   readonly lease?: { readonly owner: string; readonly untilMs: EpochMs };
 };
-
-export type RedriveState =
-  | "canary"
-  | "waiting"
-  | "running"
-  | "settling"
-  | "finished"
-  | "paused"
-  | "stopped"
-  | "canceled";
 
 export const isOver = (state: RedriveState): boolean => state === "finished" || state === "canceled";
 

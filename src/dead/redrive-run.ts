@@ -8,6 +8,7 @@ import { type EpochMs, epochMs } from "../message/time.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { reach } from "../runtime/failpoint.ts";
 import type { Log } from "../runtime/log.ts";
+import type { RedriveState } from "../wire/dead.ts";
 import { type DeadMessage, deadMessageOf } from "./dead-message.ts";
 import { offsetMs } from "./pace.ts";
 import {
@@ -24,15 +25,7 @@ import {
   tokenText,
 } from "./portion.ts";
 import { kinds, parseJob } from "./redrive-documents.ts";
-import {
-  isHalted,
-  judge,
-  judgeCanary,
-  moved,
-  RecentOutcomes,
-  type RedriveJob,
-  type RedriveState,
-} from "./redrive-job.ts";
+import { isHalted, judge, judgeCanary, moved, RecentOutcomes, type RedriveJob } from "./redrive-job.ts";
 import { readReports } from "./redrive-reports.ts";
 import { lastTokenOf, revivalOf } from "./revival.ts";
 import { Selection } from "./selection.ts";

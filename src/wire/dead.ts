@@ -128,7 +128,7 @@ export type RedriveDryRunReply = {
   sample: DeadDetails[];
 };
 
-export type RedriveStateReply =
+export type RedriveState =
   | "canary"
   | "waiting"
   | "running"
@@ -138,9 +138,21 @@ export type RedriveStateReply =
   | "stopped"
   | "canceled";
 
+export type RedriveCounts = {
+  /** Brought back: everything below but the skipped. */
+  sent: number;
+  succeeded: number;
+  failed: number;
+  deadAgain: number;
+  canceled: number;
+  skipped: number;
+  /** Of the sent, those whose outcome is not known (yet). */
+  pending: number;
+};
+
 export type RedriveReply = {
   id: string;
-  state: RedriveStateReply;
+  state: RedriveState;
   /** Since when. */
   since: string;
   /** Why it is paused or stopped. */
@@ -153,15 +165,7 @@ export type RedriveReply = {
   canary: number;
   stopAbove: number;
   edited: boolean;
-  counts: {
-    sent: number;
-    succeeded: number;
-    failed: number;
-    deadAgain: number;
-    canceled: number;
-    skipped: number;
-    pending: number;
-  };
+  counts: RedriveCounts;
   /** How many of the dead were looked at, and whether that was all. */
   scanned: number;
   selected: boolean;
