@@ -253,7 +253,7 @@ export const DeadAuditSchema = named(
     items: Type.Array(
       Type.Object({
         at: instant("When."),
-        action: Type.String({ examples: ["redrive", "pause", "discard"] }),
+        action: Type.String({ examples: ["redrive", "pause", "stop", "discard"] }),
         by: Type.String(),
         reason: Type.String(),
         what: Type.String({ description: "The filter, as JSON." }),

@@ -15,11 +15,7 @@ export const beginAudit = async (
   entry: AuditEntry,
 ): Promise<(more: Partial<AuditEntry>) => Promise<void>> => {
   const full: DeadAuditEntry = { at: formatInstant(nowMs), ...entry };
-  const newName = (): string => {
-    const chance = Buffer.from(random.bytes(new Uint8Array(4))).toString("hex");
-    // Counted down, so that the newest are first.
-    return `${String(1e15 - nowMs).padStart(16, "0")}-${chance}`;
-  };
+  const newName = (): string => nameOf(nowMs, Buffer.from(random.bytes(new Uint8Array(4))).toString("hex"));
   let name = newName();
   // Two of one millisecond may draw the same name; neither may get lost.
   while ((await documents.write(kinds.audit, name, JSON.stringify(full), 0)).outcome !== "written") name = newName();
@@ -29,6 +25,20 @@ export const beginAudit = async (
     if (written.outcome === "written") revision = written.revision;
   };
 };
+
+/** The same at the same instant is the same entry, and stands there once, however often it is said. */
+export const auditOnce = async (
+  documents: DocumentStore,
+  atMs: EpochMs,
+  same: string,
+  entry: AuditEntry,
+): Promise<void> => {
+  const full: DeadAuditEntry = { at: formatInstant(atMs), ...entry };
+  await documents.write(kinds.audit, nameOf(atMs, same), JSON.stringify(full), 0);
+};
+
+/** Counted down, so that the newest are first. */
+const nameOf = (atMs: number, rest: string): string => `${String(1e15 - atMs).padStart(16, "0")}-${rest}`;
 
 export const readAudit = async (
   documents: DocumentStore,

@@ -30,6 +30,8 @@ export type RedriveJob = {
   readonly resumeTo?: "canary" | "waiting" | "running" | "settling";
   /** Why it is paused or stopped, for people. */
   readonly note?: string;
+  /** It has stopped itself, and the audit may not say so yet. Part of the job, so that no crash and no command loses it. */
+  readonly untoldStop?: { readonly atMs: EpochMs; readonly why: string };
   /** Since when it is in this state. */
   readonly sinceMs: EpochMs;
   /** How far the selection has come: in each shard a cursor, null when it is through. */
@@ -76,6 +78,8 @@ export const moved = (job: RedriveJob, state: RedriveState, nowMs: EpochMs, note
     state,
     sinceMs: nowMs,
     ...(note === undefined ? {} : { note }),
+    // Only the job itself stops itself; people pause.
+    ...(state === "stopped" ? { untoldStop: { atMs: nowMs, why: note ?? "" } } : {}),
     ...(isHalted && resumeTo !== undefined ? { resumeTo: resumeTo as "running" } : {}),
   };
 };

@@ -9,6 +9,7 @@ import type { Clock } from "../runtime/clock.ts";
 import { reach } from "../runtime/failpoint.ts";
 import type { Log } from "../runtime/log.ts";
 import type { RedriveState } from "../wire/dead.ts";
+import { auditOnce } from "./audit.ts";
 import { type DeadMessage, deadMessageOf } from "./dead-message.ts";
 import { offsetMs } from "./pace.ts";
 import {
@@ -361,7 +362,7 @@ export class RedriveRun {
       if (written.outcome === "written") {
         this.#revision = written.revision;
         this.#savedAtMs = clock.nowMs();
-        return;
+        return this.#tellStop();
       }
       if (written.current === undefined) throw new RunLost(`${this.#job.id} was removed`);
       const theirs = parseJob(written.current.body);
@@ -373,6 +374,22 @@ export class RedriveRun {
     }
   }
 
+  /**
+   * That it stopped itself goes into the audit, once: not before the job's document says so, because then another
+   * process might have the job and never come to stop it. Who dies in between leaves `untoldStop` in the document, which
+   * a command keeps; the job is still open, so somebody takes it, and comes by here with its first save. Who dies right
+   * after says it once more: the same instant and job are the same entry.
+   */
+  async #tellStop(): Promise<void> {
+    const { untoldStop, ...told } = this.#job;
+    if (untoldStop === undefined) return;
+    reach("redrive-stopped");
+    const { atMs, why } = untoldStop;
+    const entry = { action: "stop", by: "escapement", reason: why, what: "", redrive: told.id };
+    await auditOnce(this.#parts.documents, atMs, told.id, entry);
+    this.#job = told;
+  }
+
   /** Gives the job up, so that another may take it at once. */
   async release(): Promise<void> {
     await this.save();
@@ -381,8 +398,9 @@ export class RedriveRun {
   }
 
   /** Only a command changes a job that is ours; what it says of the state holds, and of progress we know more. */
-  #obey({ state, sinceMs, note, resumeTo }: RedriveJob): void {
-    const { note: _note, resumeTo: _to, ...kept } = this.#job;
+  #obey({ state, sinceMs, note, resumeTo, untoldStop }: RedriveJob): void {
+    // A stop of ours that was not written down is none: the command was first.
+    const { note: _note, resumeTo: _to, untoldStop: _stop, ...kept } = this.#job;
     if (state !== this.#job.state) {
       this.#pace = undefined;
       this.#recent.outcomes = new RecentOutcomes(recentMax);
@@ -393,6 +411,7 @@ export class RedriveRun {
       sinceMs,
       ...(note === undefined ? {} : { note }),
       ...(resumeTo === undefined ? {} : { resumeTo }),
+      ...(untoldStop === undefined ? {} : { untoldStop }),
     };
   }
 

@@ -134,6 +134,89 @@ describe("a redrive", () => {
     expect(world.sent).toHaveLength(500);
   });
 
+  /** Of a job whose canary of two fails, with a hundred to go. */
+  const failing = async (...nodes: string[]) => {
+    const world = new DeadWorld();
+    for (const node of nodes) world.process(node);
+    await world.buryMany(100);
+    world.nowMs += 10;
+    world.outcomeOf = () => "dead";
+    const { id } = await world.start({ canary: 2, ramp: 0, rate: 10 });
+    const stops = async () => (await world.room.audit(undefined, 100)).items.filter(({ action }) => action === "stop");
+    return { world, id, stops };
+  };
+
+  it("that it stopped itself, and why, stands in the audit: each stop once", async () => {
+    const { world, id, stops } = await failing("a", "b");
+    const { note, since } = await world.untilState(id, "stopped");
+    await world.pass(60_000);
+    const first = { at: since, action: "stop", by: "escapement", reason: note, what: "", redrive: id };
+    expect(await stops()).toEqual([first]);
+    await world.command(id, "resume");
+    const second = await world.untilState(id, "stopped");
+    await world.pass(60_000);
+    expect(await stops()).toEqual([{ ...first, at: second.since, reason: second.note }, first]);
+    expect(second.note).toMatch(/of the last outcomes/);
+  });
+
+  for (const command of ["none", "resume", "cancel"] as const) {
+    it(`a stop is in the audit once, though its process dies before it says so, and then comes: ${command}`, async () => {
+      const { world, id, stops } = await failing("a");
+      armFailpoints((point) => {
+        if (point === "redrive-stopped") throw new Crash();
+      });
+      const { note } = await world.untilState(id, "stopped");
+      await world.pass(2_000);
+      expect(world.processes.size).toBe(0);
+      expect(await stops()).toEqual([]);
+      armFailpoints(() => undefined);
+      world.outcomeOf = () => "delivered";
+      if (command !== "none") await world.command(id, command);
+      world.process("b");
+      world.process("c");
+      await world.pass(60_000);
+      expect((await stops()).map(({ by, reason, redrive }) => [by, reason, redrive])).toEqual([
+        ["escapement", note, id],
+      ]);
+      expect((await world.show(id)).state).toBe({ none: "stopped", resume: "finished", cancel: "canceled" }[command]);
+    });
+  }
+
+  it("a stop is in the audit once, though its process dies right after it said so", async () => {
+    const { world, id, stops } = await failing("a");
+    const { write } = world.documents;
+    world.documents.write = async (kind, name, ...rest) => {
+      const written = await write.call(world.documents, kind, name, ...rest);
+      if (kind === "dead-audit") throw new Crash();
+      return written;
+    };
+    await world.untilState(id, "stopped");
+    await world.pass(2_000);
+    expect(world.processes.size).toBe(0);
+    world.documents.write = write;
+    expect(await stops()).toHaveLength(1);
+    world.process("b");
+    await world.pass(60_000);
+    expect(await stops()).toHaveLength(1);
+  });
+
+  it("a command that comes before its stop is written down holds, and the audit knows of no stop", async () => {
+    const { world, id, stops } = await failing("a");
+    const { write } = world.documents;
+    let isPaused = false;
+    world.documents.write = async (kind, name, body, expected) => {
+      if (kind === "redrive" && !isPaused && JSON.parse(body).state === "stopped") {
+        isPaused = true;
+        await world.command(id, "pause");
+      }
+      return write.call(world.documents, kind, name, body, expected);
+    };
+    await world.pass(60_000);
+    expect(isPaused).toBe(true);
+    expect((await world.show(id)).state).toBe("paused");
+    expect(await stops()).toEqual([]);
+  });
+
   it("RT-22: a source that breaks half-way stops it, though most went well", async () => {
     const world = new DeadWorld();
     world.process("a");

@@ -31,6 +31,8 @@ export type Failpoint =
   | "redrive-intended"
   /** It has brought them back, and not written that down. */
   | "redrive-revived"
+  /** It has stopped itself and written that into its job, not yet into the audit. */
+  | "redrive-stopped"
   // The embedded broker's.
   /** A group of records is written to a log, not synced, and nobody was told. */
   | "log-written"

@@ -158,6 +158,7 @@ it("RT-22 a redrive while the source still fails stops itself after its canary, 
   const ofJob = audit.items.filter(({ redrive }) => redrive === job.id);
   expect(ofJob.map(({ action, by, reason }) => [action, by, reason])).toEqual([
     ["resume", "ops", "opened now"],
+    ["stop", "escapement", stopped.note],
     ["redrive", "ops", "too early"],
   ]);
 }, 120_000);

@@ -81,7 +81,8 @@ export const deadRoutes = (app: FastifyInstance, { dead, tenantOf, admitRequest 
         tags: ["dead"],
         operationId: "auditDead",
         summary: "List who did what to the dead",
-        description: "Redrives, their commands, discards, and what policies removed: who, when, why and what.",
+        description:
+          "Redrives, their commands, those that stopped themselves (by `escapement`), discards, and what policies removed: who, when, why and what.",
         querystring: { type: "object", properties: { cursor: cursorParameter, limit: limitParameter } },
         response: { 200: replied(DeadAuditSchema, "One page."), ...problems(...queryProblems, ...serviceProblems) },
       },
