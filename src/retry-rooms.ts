@@ -1,6 +1,8 @@
+import { AuditKeeping } from "./dead/audit-keeping.ts";
 import { DeadRoom } from "./dead/dead-room.ts";
 import { keepByPolicies } from "./dead/keep-by-policies.ts";
 import { DeadKeeping } from "./dead/keeping.ts";
+import { RedriveKeeping } from "./dead/redrive-keeping.ts";
 import { RedriveLoop } from "./dead/redrive-loop.ts";
 import { RedriveReports } from "./dead/redrive-reports.ts";
 import type { RedriveWitness } from "./dead/redrive-witness.port.ts";
@@ -88,6 +90,8 @@ export class RetryRooms {
       keepMsOf: keepByPolicies(this.policies, this.policies),
       removed: (count) => metrics.removed("policy", count),
     });
+    const auditKeeping = new AuditKeeping({ documents, clock, log, owned });
+    const redriveKeeping = new RedriveKeeping({ documents, clock, log, owned });
     this.dead = new DeadRoom({
       store,
       documents,
@@ -111,6 +115,8 @@ export class RetryRooms {
       redrives,
       loop("redrive reports", () => reports.runOnce()),
       loop("keeping of the dead", () => keeping.runOnce()),
+      loop("keeping of redrives", () => redriveKeeping.runOnce()),
+      loop("keeping of the audit", () => auditKeeping.runOnce()),
       loop("forgetting of lane heads", () => laneHeads.runOnce()),
     ];
     metrics.gauge(

@@ -4,7 +4,10 @@ import type { Random } from "../runtime/random.ts";
 import type { DeadAuditEntry } from "../wire/dead.ts";
 import { kinds } from "./redrive-documents.ts";
 
-/** Who did what to the dead, when and why. Written before it is done, and completed after; nothing removes an entry. */
+/**
+ * Who did what to the dead, when and why. Written before it is done, and completed after. Nobody can remove an entry; it
+ * goes after a year (audit-keeping.ts).
+ */
 export type AuditEntry = Omit<DeadAuditEntry, "at">;
 
 /** Begins an entry; the answer completes it, as often as there is more to say. */
@@ -39,6 +42,8 @@ export const auditOnce = async (
 
 /** Counted down, so that the newest are first. */
 const nameOf = (atMs: number, rest: string): string => `${String(1e15 - atMs).padStart(16, "0")}-${rest}`;
+
+export const auditedAtMs = (name: string): number => 1e15 - Number(name.slice(0, 16));
 
 export const readAudit = async (
   documents: DocumentStore,

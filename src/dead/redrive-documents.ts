@@ -11,9 +11,10 @@ import type { RedriveJob } from "./redrive-job.ts";
  * | `redrive-open`     | job               | nothing: that somebody has to be at it. So looking for work reads little |
  * | `redrive-portion`  | job/number        | what was taken in hand together, and what became of each               |
  * | `redrive-report`   | job/process       | outcomes that a process has heard of and the job's owner has not read  |
- * | `dead-audit`       | time-chance       | who did what to the dead, when and why; never removed                  |
+ * | `dead-audit`       | time-chance       | who did what to the dead, when and why; kept for a year                |
  *
  * The ids of jobs begin with the time, so they list oldest first; audit entries have it inverted, newest first.
+ * Jobs that are over go with all that is theirs after a while (redrive-keeping.ts).
  */
 export const kinds = {
   job: "redrive",
@@ -58,6 +59,9 @@ const triesMax = 10;
 export const openJob = async (documents: DocumentStore, id: string): Promise<void> => {
   await documents.write(kinds.open, id, "-", 0);
 };
+
+export const isJobOpen = async (documents: DocumentStore, id: string): Promise<boolean> =>
+  (await documents.read(kinds.open, id)) !== undefined;
 
 export const closeJob = async (documents: DocumentStore, id: string): Promise<void> => {
   const found = await documents.read(kinds.open, id);

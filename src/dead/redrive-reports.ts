@@ -3,8 +3,8 @@ import type { DocumentStore } from "../documents/document-store.port.ts";
 import type { Log } from "../runtime/log.ts";
 import type { ConsumerSyncRequest } from "../wire/consumer-sync.ts";
 import { type OutcomeCode, outcomeCodes, readToken } from "./portion.ts";
-import { kinds, readJob } from "./redrive-documents.ts";
-import { isOver } from "./redrive-job.ts";
+import { isJobOpen, kinds, readJob } from "./redrive-documents.ts";
+import type { RedriveJob } from "./redrive-job.ts";
 import type { RedriveWitness } from "./redrive-witness.port.ts";
 
 /**
@@ -63,9 +63,8 @@ export class RedriveReports implements RedriveWitness, RedriveNews {
     }
     for (const [job, reports] of this.#byJob) {
       const kept = await readJob(this.#documents, job);
-      const isWanted = kept !== undefined && !(isOver(kept.job.state) && kept.job.state === "finished");
       const some = reports.slice(0, reportsMax);
-      if (isWanted && !(await this.#write(job, some))) continue;
+      if ((await this.#isWanted(kept?.job)) && !(await this.#write(job, some))) continue;
       reports.splice(0, some.length);
       this.#size -= some.length;
       if (reports.length === 0) this.#byJob.delete(job);
@@ -73,11 +72,20 @@ export class RedriveReports implements RedriveWitness, RedriveNews {
     return this.#size > 0 ? busyEveryMs : everyMs;
   }
 
+  /** Of one that is canceled only while its outcomes are still gathered: nobody would ever take what comes later. */
+  async #isWanted(job: RedriveJob | undefined): Promise<boolean> {
+    if (job === undefined || job.state === "finished") return false;
+    return job.state !== "canceled" || isJobOpen(this.#documents, job.id);
+  }
+
   /** False when the owner has not taken the last ones yet, or came in between. */
   async #write(job: string, reports: readonly string[]): Promise<boolean> {
     const name = `${job}/${this.#process}`;
     const found = await this.#documents.read(kinds.report, name);
-    if (found !== undefined && found.body.length > reportBytesMax) return false;
+    if (found !== undefined && found.body.length > reportBytesMax) {
+      // Of a job that nobody is at, paused or stopped for long, the first ones are kept; more would fill our memory.
+      return !(await isJobOpen(this.#documents, job));
+    }
     const body = [...(found === undefined ? [] : [found.body]), ...reports].join(" ");
     const { outcome } = await this.#documents.write(kinds.report, name, body, found?.revision ?? 0);
     return outcome === "written";
