@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import { createPool, type Pool, type PoolConnection, type RowDataPacket } from "mysql2/promise";
 import {
   createTxProducer,
@@ -7,6 +6,7 @@ import {
   type TxProducer,
   type TxProducerOptions,
 } from "../../src/tx-producer.ts";
+import { openOwnDatabase } from "../../test/mysql-database.ts";
 import { type Measured, Meter, type Processes } from "./meter.ts";
 import { until } from "./pace.ts";
 import { Samples } from "./samples.ts";
@@ -34,19 +34,16 @@ type ProducerOptions = Omit<TxProducerOptions<PoolConnection>, "rocketmq" | "db"
 const connections = 64 + 8;
 
 export const openTxWorld = async (serverUrl: string): Promise<TxWorld> => {
-  const name = `bench_${randomBytes(6).toString("hex")}`;
-  const admin = createPool({ uri: serverUrl, connectionLimit: 1 });
-  await admin.query(`CREATE DATABASE ${name} CHARACTER SET utf8mb4`);
-  const url = new URL(serverUrl);
-  url.pathname = `/${name}`;
-  await migrate(url.href);
-  const pool = createPool({ uri: url.href, connectionLimit: connections, maxIdle: connections });
+  const database = await openOwnDatabase(serverUrl);
+  const { url, admin } = database;
+  await migrate(url);
+  const pool = createPool({ uri: url, connectionLimit: connections, maxIdle: connections });
   await pool.query("CREATE TABLE orders (id BIGINT AUTO_INCREMENT PRIMARY KEY, note VARCHAR(255)) ENGINE=InnoDB");
   const numberOf = async (from: Pool, sql: string, column: string): Promise<number> =>
     Number((await from.query<RowDataPacket[]>(sql))[0][0]![column]);
   return {
     pool,
-    url: url.href,
+    url,
     waiting: () => numberOf(pool, "SELECT COUNT(*) AS n FROM escapement_outbox", "n"),
     statements: () => numberOf(admin, "SHOW GLOBAL STATUS LIKE 'Questions'", "Value"),
     async producer({ endpoint, onCommitted, ...options }) {
@@ -63,8 +60,7 @@ export const openTxWorld = async (serverUrl: string): Promise<TxWorld> => {
     },
     async [Symbol.asyncDispose]() {
       await pool.end();
-      await admin.query(`DROP DATABASE ${name}`);
-      await admin.end();
+      await database[Symbol.asyncDispose]();
     },
   };
 };

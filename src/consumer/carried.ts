@@ -1,6 +1,7 @@
 import type { IncomingMessage } from "../ingest/topic-source.port.ts";
 import { parseMessageId } from "../message/id.ts";
 import { property } from "../message/message.ts";
+import { retryProperty } from "../message/retry-properties.ts";
 import { durationMs, type EpochMs } from "../message/time.ts";
 import type { PastFailure, RetryEnvelope } from "../retry/envelope.ts";
 import { boundedText, decodeEnvelope, envelopeLimits, withFailure } from "../retry/envelope-codec.ts";
@@ -10,13 +11,6 @@ import type { ThrownFailure } from "../retry/fingerprint.ts";
  * What is known of a message from its attempts before, from its first delivery on: the envelope that it brings, or the
  * one that it would bring had it failed before. Pure.
  */
-
-/** Properties by which consumer and service speak of a retry; src/ingest reads them. */
-export const retryProperty = {
-  envelope: "ESC_RETRY",
-  park: "ESC_PARK",
-  dead: "ESC_DEAD",
-} as const;
 
 /** The same for every delivery of one sent message. A sender's id alone is not unique. */
 export const originIdOf = ({ brokerMessageId, bornHost, bornAtMs }: IncomingMessage): string =>

@@ -2,8 +2,8 @@ import type { IncomingMessage } from "../ingest/topic-source.port.ts";
 import { ingestProperty } from "../message/ingest-properties.ts";
 import { limits } from "../message/message.ts";
 import { isReservedProperty } from "../message/reserved-properties.ts";
+import { retryProperty } from "../message/retry-properties.ts";
 import { encodeEnvelope, envelopeLimits } from "../retry/envelope-codec.ts";
-import { retryProperty } from "./carried.ts";
 import type { Disposition } from "./disposition.ts";
 import type { HandOverMessage } from "./hand-off.port.ts";
 

@@ -2,12 +2,12 @@ import type { IncomingMessage } from "../ingest/topic-source.port.ts";
 import { isEscapementError } from "../message/errors.ts";
 import { property } from "../message/message.ts";
 import { parseDuration, parseInstant } from "../message/parse-time.ts";
+import { retryProperty } from "../message/retry-properties.ts";
 import { type DurationMs, type EpochMs, epochMs } from "../message/time.ts";
 import type { RetryEnvelope } from "../retry/envelope.ts";
 import { boundedText, envelopeLimits } from "../retry/envelope-codec.ts";
 import type { RetryPolicy } from "../retry/policy.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { retryProperty } from "./carried.ts";
 import { EscapementConsumerError, invalidOption } from "./consumer-error.ts";
 
 /** What a handler is given beside the message, and what it may say instead of returning or throwing. */

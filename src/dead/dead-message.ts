@@ -1,8 +1,8 @@
 import type { Death, StoredMessage } from "../delay/delay-store.port.ts";
 import type { DelayedMessage } from "../message/message.ts";
+import { retryProperty } from "../message/retry-properties.ts";
 import type { RetryEnvelope } from "../retry/envelope.ts";
 import { decodeEnvelope } from "../retry/envelope-codec.ts";
-import { retryProperty } from "./dead-properties.ts";
 
 /**
  * A dead message as this room looks at it: what the store keeps, and, where a consumer gave it up, what its envelope

@@ -1,11 +1,11 @@
-import { type DelayedMessage, limits, topicPattern } from "../message/message.ts";
+import { type DelayedMessage, limits, redriveProperty, topicPattern } from "../message/message.ts";
 import { isReservedProperty } from "../message/reserved-properties.ts";
+import { retryProperty } from "../message/retry-properties.ts";
 import { retryTopicOf } from "../message/retry-topic.ts";
 import type { EpochMs } from "../message/time.ts";
 import type { RetryEnvelope } from "../retry/envelope.ts";
 import { encodeEnvelope } from "../retry/envelope-codec.ts";
 import type { DeadMessage } from "./dead-message.ts";
-import { retryProperty } from "./dead-properties.ts";
 import type { OutcomeCode } from "./portion.ts";
 import type { RedriveEdit, RedrivePlan } from "./redrive-plan.ts";
 
@@ -42,7 +42,7 @@ export const revivalOf = (
     const text = encodeEnvelope(afresh(envelope, token));
     if (text === undefined) return { skip: "too-large" };
     properties.set(retryProperty.envelope, text);
-  } else properties.set(retryProperty.redrive, `${token} ${replaysOf(dead) + 1}`);
+  } else properties.set(redriveProperty, `${token} ${replaysOf(dead) + 1}`);
   const body = edit?.bodyBase64 === undefined ? message.body : Buffer.from(edit.bodyBase64, "base64");
   if (propertyBytes(message, properties) > limits.propertyBytesMax || body.length === 0) return { skip: "too-large" };
   // What it waited for is long over; an expiry would only end it unsent.
@@ -62,7 +62,7 @@ export const lastTokenOf = ({ envelope, message }: DeadMessage): string | undefi
   envelope?.redrive ?? markOf(message)?.[0];
 
 const markOf = (message: DelayedMessage | undefined): readonly string[] | undefined =>
-  message?.properties.get(retryProperty.redrive)?.split(" ");
+  message?.properties.get(redriveProperty)?.split(" ");
 
 const afresh = (envelope: RetryEnvelope, token: string): RetryEnvelope => {
   const { firstFailedAtMs: _first, previousDelayMs: _delay, parkedAtMs: _since, parkedFor: _key, ...kept } = envelope;
@@ -86,7 +86,7 @@ const propertiesOf = (message: DelayedMessage, edit: RedriveEdit | undefined): M
 const propertyBytes = ({ tag, keys }: DelayedMessage, properties: ReadonlyMap<string, string>): number => {
   let bytes = Buffer.byteLength(tag ?? "") + Buffer.byteLength(keys.join(" "));
   for (const [name, value] of properties) {
-    if (name !== retryProperty.redrive) bytes += Buffer.byteLength(name) + Buffer.byteLength(value);
+    if (name !== redriveProperty) bytes += Buffer.byteLength(name) + Buffer.byteLength(value);
   }
   return bytes;
 };

@@ -1,9 +1,9 @@
 import type { DelayedMessage } from "../message/message.ts";
+import { retryProperty } from "../message/retry-properties.ts";
 import { type EpochMs, formatInstant } from "../message/time.ts";
 import type { RetryEnvelope } from "../retry/envelope.ts";
 import type { DeadDetails, DeadFilterInput, DeadGroupReply, RedriveReply, RetryDetails } from "../wire/dead.ts";
 import type { DeadMessage } from "./dead-message.ts";
-import { retryProperty } from "./dead-properties.ts";
 import type { DeadFilter } from "./filter.ts";
 import type { DeadGroup } from "./groups.ts";
 import type { RedriveJob } from "./redrive-job.ts";

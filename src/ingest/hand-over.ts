@@ -2,6 +2,7 @@ import { isDependencyKey } from "../dependencies/parking.port.ts";
 import { EscapementError } from "../message/errors.ts";
 import { groupTail, type MessageId, nameBasedId } from "../message/id.ts";
 import { limits } from "../message/message.ts";
+import { retryProperty } from "../message/retry-properties.ts";
 import type { EpochMs } from "../message/time.ts";
 import type { RetryEnvelope } from "../retry/envelope.ts";
 import { decodeEnvelope, encodeEnvelope, envelopeLimits } from "../retry/envelope-codec.ts";
@@ -15,15 +16,6 @@ import type { IncomingMessage } from "./topic-source.port.ts";
  * Its id is made of the consumer's group, the message's origin and the number of the hand-over. A consumer that died
  * between hand-over and acknowledgement hands over the same hop again, and that is the same message.
  */
-export const handOverProperty = {
-  /** The envelope; it stays on the message. */
-  envelope: "ESC_RETRY",
-  /** Park it under this dependency. */
-  park: "ESC_PARK",
-  /** Keep it among the dead, for this reason. */
-  dead: "ESC_DEAD",
-} as const;
-
 export type HandOver = { readonly envelope: RetryEnvelope } & (
   | { readonly kind: "retry" }
   | { readonly kind: "park"; readonly key: string }
@@ -32,9 +24,9 @@ export type HandOver = { readonly envelope: RetryEnvelope } & (
 
 /** Undefined for a message that nobody failed with. */
 export const readHandOver = ({ properties }: IncomingMessage, nowMs: EpochMs): HandOver | undefined => {
-  const text = properties.get(handOverProperty.envelope);
-  const park = properties.get(handOverProperty.park);
-  const dead = properties.get(handOverProperty.dead);
+  const text = properties.get(retryProperty.envelope);
+  const park = properties.get(retryProperty.park);
+  const dead = properties.get(retryProperty.dead);
   if (text === undefined) {
     if (park === undefined && dead === undefined) return undefined;
     throw refused(`${park === undefined ? "ESC_DEAD" : "ESC_PARK"} is only for messages with ESC_RETRY`);
@@ -59,12 +51,12 @@ export const withEnvelope = (admitted: Admitted, { envelope }: HandOver): Admitt
       `${message.properties.size} properties and the envelope: ${limits.propertiesMax} are possible in all.`,
     );
   }
-  const room = limits.propertyBytesMax - bytesOf(message) - Buffer.byteLength(handOverProperty.envelope);
+  const room = limits.propertyBytesMax - bytesOf(message) - Buffer.byteLength(retryProperty.envelope);
   const text = encodeEnvelope(envelope, Math.min(room, envelopeLimits.bytesMax));
   if (text === undefined) {
     throw new EscapementError("properties_too_large", "The properties leave no room for the retry envelope.");
   }
-  const properties = new Map(message.properties).set(handOverProperty.envelope, text);
+  const properties = new Map(message.properties).set(retryProperty.envelope, text);
   // The group's retry topic may be made after this: what was received before must not be refused here.
   return { message: { ...message, id: idOf(envelope), properties }, onConflict: "keep", waitForTopic: true };
 };

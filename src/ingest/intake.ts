@@ -4,6 +4,7 @@ import { bayOf, parkedAtMs, parkedMaxMs } from "../message/bay.ts";
 import { EscapementError, errorTable, isEscapementError } from "../message/errors.ts";
 import { idBytes, idIntoBytes, laneOf, type MessageId, shardOf } from "../message/id.ts";
 import type { DelayedMessage } from "../message/message.ts";
+import { retryProperty } from "../message/retry-properties.ts";
 import { type EpochMs, epochMs, formatInstant } from "../message/time.ts";
 import { decodeEnvelope } from "../retry/envelope-codec.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -13,7 +14,6 @@ import type { BatchItemReply, MessageDetails, MessageReply } from "../wire/http.
 import { problemOf } from "../wire/problem.ts";
 import { type Admitted, admitRef, admitReschedule, admitSchedule } from "./admit.ts";
 import type { GroupCommit } from "./group-commit.ts";
-import { handOverProperty } from "./hand-over.ts";
 import type { Intake, MessageRef } from "./intake.port.ts";
 import type { TopicGate } from "./topic-gate.ts";
 
@@ -216,7 +216,7 @@ const dueText = (dueMs: EpochMs, nowMs: EpochMs): string =>
 
 const parkedOf = ({ deliverAtMs, state, message }: StoredMessage, nowMs: EpochMs): Partial<MessageDetails> => {
   if (bayOf(deliverAtMs) === undefined || state !== "scheduled") return {};
-  const text = message?.properties.get(handOverProperty.envelope);
+  const text = message?.properties.get(retryProperty.envelope);
   const decoded = text === undefined ? undefined : decodeEnvelope(text);
   const key = decoded?.ok === true ? decoded.envelope.parkedFor : undefined;
   return {

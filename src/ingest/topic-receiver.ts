@@ -5,12 +5,13 @@ import { isEscapementError } from "../message/errors.ts";
 import { groupTail, type MessageId, nameBasedId, shardOf } from "../message/id.ts";
 import { ingestProperty } from "../message/ingest-properties.ts";
 import type { DelayedMessage } from "../message/message.ts";
+import { retryProperty } from "../message/retry-properties.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { reach } from "../runtime/failpoint.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Random } from "../runtime/random.ts";
 import { type Admitted, admitMessage } from "./admit.ts";
-import { type HandOver, handOverProperty, readHandOver, withEnvelope } from "./hand-over.ts";
+import { type HandOver, readHandOver, withEnvelope } from "./hand-over.ts";
 import type { IncomingMessage, TopicSource } from "./topic-source.port.ts";
 
 /**
@@ -33,7 +34,7 @@ const ofItsTransaction = ["__transactionId__", "TRANSACTION_CHECK_TIMES", "ESC_T
 
 const notSentOn: ReadonlySet<string> = new Set([
   ...Object.values(ingestProperty),
-  ...Object.values(handOverProperty),
+  ...Object.values(retryProperty),
   ...ofItsTransaction,
 ]);
 

@@ -63,7 +63,7 @@ export const limits = {
 /** RocketMQ's own rule for topic names (TopicValidator), and what the proxy accepts over gRPC. */
 export const topicPattern = /^[%|a-zA-Z0-9_-]{1,127}$/;
 
-/** Left on a message by the redrive that brought it back from the dead; taken off before it is sent. */
+/** Left on a message without an envelope by the redrive that brought it back: `token replays`. Taken off before it is sent. */
 export const redriveProperty = "ESC_REDRIVE";
 
 /** Properties that every delivered copy carries. */

@@ -1,15 +1,19 @@
 // TX-01 (killed before COMMIT), TX-02 (after COMMIT, before anything is sent), TX-03 (sent, and not yet removed), the
 // relay's steps, and those of half messages: programs killed with -9 at each, on a real MariaDB.
 
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, test } from "vitest";
-import { runCrashes } from "./crash-matrix.ts";
+import { startRocketmq, stopServices } from "../../scripts/services.mjs";
+import { crashBrokerConfig } from "./crash-broker.ts";
+import { type CrashOptions, runCrashes } from "./crash-matrix.ts";
 import { cells } from "./crash-plan.ts";
 import { crashTable } from "./crash-table.ts";
 
-const kills = Number(process.env.TX_KILLS ?? 208);
-
-test(`TX-01, TX-02, TX-03, TX-08: ${kills} programs killed at the labelled steps: nothing lost, no ghosts, copies carry one id`, async () => {
-  const report = await runCrashes({ kills, seed: 1 });
+const balances = async (options: CrashOptions): Promise<void> => {
+  const { kills } = options;
+  const report = await runCrashes(options);
   console.log(crashTable(report));
   expect(report).toMatchObject({ kills, survivors: 0 });
   const fair = { lost: [], ghosts: [], copiesWithAnotherId: [] };
@@ -25,4 +29,23 @@ test(`TX-01, TX-02, TX-03, TX-08: ${kills} programs killed at the labelled steps
   // That there are some shows that the steps are where they should be.
   expect(sumOf("copies")).toBeGreaterThan(0);
   expect(sumOf("cut")).toBeGreaterThan(0);
+};
+
+const kills = Number(process.env.TX_KILLS ?? 208);
+test(
+  `TX-01, TX-02, TX-03, TX-08: ${kills} programs killed at the labelled steps: nothing lost, no ghosts, copies carry one id`,
+  () => balances({ kills, seed: 1 }),
+  600_000,
+);
+
+const killsOnRocketmq = Number(process.env.TX_KILLS_ROCKETMQ ?? 48);
+test(`the same on a real RocketMQ, ${killsOnRocketmq} times`, async () => {
+  const runDir = mkdtempSync(join(tmpdir(), "escapement-crashes-"));
+  try {
+    const rocketmq = await startRocketmq({ runDir, config: crashBrokerConfig });
+    await balances({ kills: killsOnRocketmq, seed: 2, rocketmq });
+  } finally {
+    await stopServices({ names: ["rocketmq"], runDir });
+    rmSync(runDir, { recursive: true, force: true });
+  }
 }, 600_000);

@@ -12,6 +12,7 @@ import type { SqlExecutor } from "../../src/tx/database.port.ts";
 import type { BarrierStore } from "../../src/tx/half/barrier.port.ts";
 import type { Outgoing } from "../../src/tx/half/half-message.ts";
 import type { HalfTiming } from "../../src/tx/half/half-timing.ts";
+import { openOwnDatabase } from "../mysql-database.ts";
 
 /** What the tests of half messages share: a database of their own, topics, instances that may die, and a witness. */
 
@@ -36,11 +37,8 @@ export type HalfDatabase = {
 };
 
 export const openDatabase = async (url: string): Promise<HalfDatabase> => {
-  const name = `half_${randomBytes(4).toString("hex")}`;
-  const admin = createPool(url);
-  await admin.query(`CREATE DATABASE ${name}`);
-  await admin.end();
-  const pool = createPool({ uri: url.replace(/\/[^/]*$/, `/${name}`), connectionLimit: 30 });
+  const database = await openOwnDatabase(url);
+  const pool = createPool({ uri: database.url, connectionLimit: 30 });
   for (const statement of barrierSchema) await pool.query(statement);
   return {
     pool,
@@ -65,8 +63,8 @@ export const openDatabase = async (url: string): Promise<HalfDatabase> => {
       connection.release();
     },
     async drop() {
-      await pool.query(`DROP DATABASE ${name}`);
       await pool.end();
+      await database[Symbol.asyncDispose]();
     },
   };
 };

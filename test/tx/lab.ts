@@ -1,9 +1,9 @@
-import { randomBytes } from "node:crypto";
 import { createPool, type Pool, type RowDataPacket } from "mysql2/promise";
 import { createRocketmqSource } from "../../src/adapters/rocketmq/rocketmq-source.ts";
 import { parts, pauseMs, uniqueName } from "../../src/adapters/rocketmq/testing.ts";
 import type { IncomingMessage } from "../../src/ingest/topic-source.port.ts";
 import { migrate } from "../../src/tx-producer.ts";
+import { openOwnDatabase } from "../mysql-database.ts";
 import { services } from "../services.ts";
 
 /** What the tests of transactional sends share: a database of their own on the real server, and who receives. */
@@ -24,46 +24,23 @@ export const openLab = async ({
   serverUrl?: string;
   migrated?: boolean;
 } = {}): Promise<Lab> => {
-  const server = serverUrl ?? (await services()).mysql.url;
-  const name = `tx_${process.pid}_${randomBytes(6).toString("hex")}`;
-  const admin = createPool({ uri: server, connectionLimit: 1 });
-  await dropLeftovers(admin);
-  await admin.query(`CREATE DATABASE ${name} CHARACTER SET utf8mb4`);
-  const url = new URL(server);
-  url.pathname = `/${name}`;
-  const pool = createPool({ uri: url.href, connectionLimit: 20 });
-  if (migrated) await migrate(url.href);
+  const database = await openOwnDatabase(serverUrl ?? (await services()).mysql.url);
+  const { url } = database;
+  const pool = createPool({ uri: url, connectionLimit: 20 });
+  if (migrated) await migrate(url);
   await pool.query("CREATE TABLE orders (id VARCHAR(64) PRIMARY KEY, note VARCHAR(255)) ENGINE=InnoDB");
   const rows = async (sql: string, values: unknown[] = []) => (await pool.query<RowDataPacket[]>(sql, values))[0];
   return {
-    url: url.href,
+    url,
     pool,
     rows,
     run: async (sql, values = []) => void (await pool.query(sql, values)),
     waiting: async () => Number((await rows("SELECT COUNT(*) AS n FROM escapement_outbox"))[0]!.n),
     async [Symbol.asyncDispose]() {
       await pool.end();
-      await admin.query(`DROP DATABASE ${name}`);
-      await admin.end();
+      await database[Symbol.asyncDispose]();
     },
   };
-};
-
-/** A run that was interrupted could not drop its databases: who made one is in its name, and is gone. */
-const dropLeftovers = async (admin: Pool): Promise<void> => {
-  const [found] = await admin.query<RowDataPacket[]>("SHOW DATABASES");
-  for (const { Database: name } of found as { Database: string }[]) {
-    const pid = /^tx_(\d+)_[0-9a-f]{12}$/.exec(name)?.[1];
-    if (pid !== undefined && !isAlive(Number(pid))) await admin.query(`DROP DATABASE IF EXISTS ${name}`);
-  }
-};
-
-const isAlive = (pid: number): boolean => {
-  try {
-    return process.kill(pid, 0);
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== "ESRCH";
-  }
 };
 
 export type Collector = {

@@ -1,6 +1,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { createPool, type Pool, type PoolConnection, type RowDataPacket } from "mysql2/promise";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type OwnDatabase, openOwnDatabase } from "../../../test/mysql-database.ts";
 import { services } from "../../../test/services.ts";
 import { timeOrderedId } from "../../message/id.ts";
 import type { SqlExecutor } from "../../tx/database.port.ts";
@@ -8,24 +9,21 @@ import { describeBarrier } from "../../tx/half/barrier.contract.ts";
 import type { BarrierStore } from "../../tx/half/barrier.port.ts";
 import { barrierSchema, barrierTable, createMysqlBarrier } from "./mysql-barrier.ts";
 
-// A database of its own, so that the purge of one test does not meet the rows of another.
-const database = `half_${randomBytes(4).toString("hex")}`;
+let database: OwnDatabase;
 let pool: Pool;
 let url: string;
 
 beforeAll(async () => {
   url = (await services()).mysql.url;
-  const admin = createPool(url);
-  await admin.query(`CREATE DATABASE ${database}`);
-  await admin.end();
-  pool = createPool({ uri: url.replace(/\/[^/]*$/, `/${database}`), connectionLimit: 12 });
+  database = await openOwnDatabase(url);
+  pool = createPool({ uri: database.url, connectionLimit: 12 });
   for (const statement of barrierSchema) await pool.query(statement);
   await pool.query("CREATE TABLE orders (id VARCHAR(40) PRIMARY KEY)");
 });
 
 afterAll(async () => {
-  await pool.query(`DROP DATABASE ${database}`);
-  await pool.end();
+  await pool?.end();
+  await database?.[Symbol.asyncDispose]();
 });
 
 type OpenTx = SqlExecutor & { readonly connection: PoolConnection };

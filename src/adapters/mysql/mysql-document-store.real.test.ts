@@ -1,20 +1,16 @@
 import { randomBytes } from "node:crypto";
 import { createConnection } from "mysql2/promise";
 import { afterAll, describe, expect, it } from "vitest";
+import { openOwnDatabase } from "../../../test/mysql-database.ts";
 import { services } from "../../../test/services.ts";
 import { documentStoreContract } from "../../documents/document-store.contract.ts";
 import { MysqlDocumentStore } from "./mysql-document-store.ts";
 
-// A database of its own, and one in which a and A are the same name unless somebody says otherwise.
-const database = `documents_${randomBytes(4).toString("hex")}`;
 const { mysql } = await services();
-const url = mysql.url.replace(/\/[^/]*$/, `/${database}`);
-const admin = await createConnection(mysql.url);
-await admin.query(`CREATE DATABASE ${database} CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci`);
-afterAll(async () => {
-  await admin.query(`DROP DATABASE ${database}`);
-  await admin.end();
-});
+// One in which a and A are the same name unless somebody says otherwise.
+const database = await openOwnDatabase(mysql.url, "CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci");
+const { url } = database;
+afterAll(() => database[Symbol.asyncDispose]());
 const ownPrefix = (): string => `t${randomBytes(5).toString("hex")}_`;
 
 documentStoreContract("MySQL", async () => {

@@ -1,7 +1,7 @@
-import { retryProperty } from "../../../src/consumer/carried.ts";
 import type { HandOff, HandOverMessage, HandOverResult } from "../../../src/consumer/hand-off.port.ts";
 import type { RetryService } from "../../../src/consumer/retry-service.port.ts";
 import { ingestProperty } from "../../../src/message/ingest-properties.ts";
+import { retryProperty } from "../../../src/message/retry-properties.ts";
 import { decodeEnvelope } from "../../../src/retry/envelope-codec.ts";
 import type { Cluster } from "../cluster.ts";
 import type { Prng } from "../prng.ts";
