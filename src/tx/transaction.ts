@@ -8,6 +8,7 @@ import type { TxMessage, TxMessageRef } from "./outgoing.ts";
 import type { TxCounts } from "./tx-counts.ts";
 import { isTxError, TxError } from "./tx-error.ts";
 import type { SentInTx, TxMode, TxSession } from "./tx-mode.port.ts";
+import { WatchedPromise } from "./watched-promise.ts";
 
 /**
  * Transactions that we begin and commit, and those we join. The way in which messages travel is the mode's; what is
@@ -81,7 +82,7 @@ export class Transactions<Tx> {
     const session = mode.begin(txId, true);
     let isCommitting = false;
     let isOver = false;
-    const sending = new Set<Promise<unknown>>();
+    const sends = new Sends();
     try {
       const result = await db.transaction(async (tx, sql) => {
         await session.begun(sql);
@@ -93,15 +94,14 @@ export class Transactions<Tx> {
           return sql;
         };
         try {
-          const answer = await callback(tx, tracked(senderOf(txId, open, session), sending));
-          // A send that was not awaited still belongs to the transaction; its failure fails it.
-          await Promise.all(sending);
+          const answer = await callback(tx, sends.of(senderOf(txId, open, session)));
+          await sends.allHeard();
           await session.beforeCommit(sql);
           reach("tx-before-commit");
           isCommitting = true;
           return answer;
         } finally {
-          await Promise.allSettled(sending);
+          await sends.settled();
           isOver = true;
         }
       });
@@ -133,20 +133,42 @@ const senderOf = (txId: MessageId, open: () => SqlExecutor, session: TxSession):
   cancel: async (ref) => session.cancel(open(), ref),
 });
 
-const tracked = (sender: TxSender, sending: Set<Promise<unknown>>): TxSender => {
-  const track = <T>(work: Promise<T>): Promise<T> => {
-    // Only what is still under way at the end is waited for: what failed before, the callback has seen.
-    const settled = (): void => void sending.delete(work);
-    sending.add(work);
-    work.then(settled, settled);
-    return work;
-  };
-  return {
-    txId: sender.txId,
-    send: (message) => track(sender.send(message)),
-    cancel: (ref) => track(sender.cancel(ref)),
-  };
-};
+/** The sends of one callback, so that none of them fails unheard. */
+class Sends {
+  readonly #underWay = new Set<WatchedPromise<unknown>>();
+  readonly #failed: { readonly promise: WatchedPromise<unknown>; readonly reason: unknown }[] = [];
+
+  of(sender: TxSender): TxSender {
+    return {
+      txId: sender.txId,
+      send: (message) => this.#track(sender.send(message)),
+      cancel: (ref) => this.#track(sender.cancel(ref)),
+    };
+  }
+
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#underWay);
+  }
+
+  /**
+   * What is still under way when the callback ends belongs to the transaction, and its failure fails it; so does a
+   * failure before that, unless somebody waited for that promise: then the callback has seen it and has gone on.
+   */
+  async allHeard(): Promise<void> {
+    await Promise.all(this.#underWay);
+    for (const { promise, reason } of this.#failed) if (!promise.isWatched) throw reason;
+  }
+
+  #track<T>(work: Promise<T>): Promise<T> {
+    const promise = WatchedPromise.watching(work);
+    this.#underWay.add(promise);
+    promise.settled((failure) => {
+      this.#underWay.delete(promise);
+      if (failure !== undefined) this.#failed.push({ promise, ...failure });
+    });
+    return promise;
+  }
+}
 
 const openOrThrow = (tx: JoinedTransaction): SqlExecutor => {
   const fault = tx.fault();

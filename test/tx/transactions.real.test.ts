@@ -114,6 +114,23 @@ describe("a committed transaction", () => {
     });
   });
 
+  test("a send that fails early and whose promise is dropped fails the transaction, too; one that was caught does not", async () => {
+    await using mq = await producer();
+    const dropped = mq.transaction(async (tx, q) => {
+      q.send({ topic: "t", body: Buffer.alloc(4_000_001) });
+      await tx.query("INSERT INTO orders VALUES ('dropped', NULL)");
+    });
+    await expect(dropped).rejects.toMatchObject({ code: "body_too_large" });
+    await mq.transaction(async (tx, q) => {
+      const caught = q.send({ topic: "t", body: Buffer.alloc(4_000_001) }).catch(() => {});
+      await tx.query("INSERT INTO orders VALUES ('caught', NULL)");
+      await caught;
+      await Promise.allSettled([q.cancel({ key: "not cancelable here" })]);
+    });
+    const found = await orders();
+    expect([found.includes("dropped"), found.includes("caught")]).toEqual([false, true]);
+  });
+
   test("status says committed-unsent with the reason while a message cannot be sent", async () => {
     await using mq = await producer({ fastPath: false, relay: false });
     const txId = await mq.transaction(async (_, q) => {
