@@ -95,7 +95,10 @@ export type TxProducerOptions<Tx> = {
   readonly relay?: Partial<RelaySettings> | false;
   /** What `mq.send` does: `throw` (default), or send at once and without any row. */
   readonly outsideTx?: "throw" | "send-now";
-  /** How long `status` can say that a transaction was committed or not, 15 minutes; 0 saves a row for each transaction. */
+  /**
+   * How long `status` can say that a transaction was committed, 15 minutes or more; of all relays on a database the
+   * shortest counts. 0 saves a row for each transaction, and then `status` knows only what waits, and fences nothing.
+   */
   readonly keepOutcomesMs?: number;
   readonly ingestTopic?: string;
   readonly log?: Log;
@@ -128,7 +131,10 @@ export type TxProducer<Tx> = AsyncDisposable & {
   in(tx: JoinedTransaction | Parameters<typeof fromMysql2>[0]): TxSender;
   /** Outside of a transaction: as `outsideTx` says. */
   send(message: TxMessage): Promise<SentInTx>;
-  /** What became of a transaction. `fence`: makes sure that one which has not committed by now never will. */
+  /**
+   * What became of a transaction. `fence`: makes sure that one which has not committed by now never will (for a day);
+   * only of what began in the last 14 minutes under a producer that keeps outcomes, otherwise it stays `unknown`.
+   */
   status(txId: string, options?: { readonly fence?: boolean }): Promise<TxStatus>;
   /** Whether this cluster can do what half messages need; changes nothing. Needs `half.admin`. */
   doctor(options?: TxDoctorOptions): Promise<DoctorReport>;
@@ -210,12 +216,23 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
   const transactions = new Transactions<Tx>({
     db,
     mode: halfMode ?? outboxMode,
+    writer: mysqlOutboxWriter,
+    marks: keepOutcomesMs > 0,
     classify: classifyMysqlFailure,
     clock,
     timers,
     random,
     counts,
     rolledBack: (txId) => rolledBack.add(txId),
+    // A note that cannot be written leaves "unknown", which is true as long as nobody fences.
+    endedInside: async (txId) => {
+      if (keepOutcomesMs > 0)
+        await outbox
+          .noteEndedInside(txId)
+          .catch((err: unknown) =>
+            log.warn({ err, txId }, "not noted that this transaction was ended by its callback"),
+          );
+    },
   });
   relay?.loop.start();
   let closing: Promise<void> | undefined;

@@ -6,7 +6,7 @@ import type { ClassifyFailure, SqlExecutor } from "./database.port.ts";
 import type { FastPath } from "./fast-path.ts";
 import type { OutboxMessage, OutboxWriter } from "./outbox.port.ts";
 import { outgoing, outgoingCancel, type TxMessage, type TxMessageRef } from "./outgoing.ts";
-import { markCommitted, proveOpen, proveUnbroken } from "./proof-of-transaction.ts";
+import { markCommitted, markJoined, proveOpen } from "./proof-of-transaction.ts";
 import { TxError } from "./tx-error.ts";
 import type { SentInTx, TxMode, TxSession } from "./tx-mode.port.ts";
 
@@ -14,9 +14,8 @@ import type { SentInTx, TxMode, TxSession } from "./tx-mode.port.ts";
  * Messages as rows of the outbox. A row is written at once, in the caller's transaction: what is rolled back, whole or
  * to a savepoint, takes its rows along.
  *
- * The savepoint that is set right after BEGIN proves, right before COMMIT, that both belong to one transaction: DDL
- * commits without being asked, a deadlock rolls back without being asked, and either takes the savepoint away. For a
- * joined transaction a savepoint proves that there is one: outside, it is gone with the statement that set it.
+ * The mark is written also when there are no messages, or none any more: whoever asks for the outcome means the business
+ * rows. In a joined transaction nobody will tell us of the commit, so it is written with the messages.
  */
 export type OutboxModeOptions = {
   readonly writer: OutboxWriter;
@@ -47,16 +46,11 @@ class OutboxSession implements TxSession {
   readonly #owned: boolean;
   readonly #written: OutboxMessage[] = [];
   #firstWriteMs: number | undefined;
-  #marked = false;
 
   constructor(options: OutboxModeOptions, txId: MessageId, owned: boolean) {
     this.#options = options;
     this.#txId = txId;
     this.#owned = owned;
-  }
-
-  async begun(sql: SqlExecutor): Promise<void> {
-    await this.#options.writer.setSavepoint(sql);
   }
 
   async send(sql: SqlExecutor, message: TxMessage): Promise<SentInTx> {
@@ -80,14 +74,13 @@ class OutboxSession implements TxSession {
   }
 
   async beforeCommit(sql: SqlExecutor): Promise<void> {
-    const { writer, clock, graceMs, classify } = this.#options;
-    if (this.#written.length === 0) return;
+    const { writer, clock, graceMs } = this.#options;
     const hasRelative = this.#written.some(({ due }) => due !== undefined && "afterMs" in due);
     // Without a fast path there is no grace, and nothing to keep the relay off.
-    const isSlow = graceMs > 0 && clock.monotonicMs() - this.#firstWriteMs! > graceMs * graceShare;
+    const sinceMs = this.#firstWriteMs === undefined ? 0 : clock.monotonicMs() - this.#firstWriteMs;
+    const isSlow = graceMs > 0 && sinceMs > graceMs * graceShare;
     if (hasRelative || isSlow) await writer.touch(sql, this.#txId, this.#graceMs());
-    await this.#mark(sql);
-    await proveUnbroken({ writer, classify }, sql, this.#txId);
+    if (this.#options.marks) await markCommitted(this.#options, sql, this.#txId);
   }
 
   committed(): void {
@@ -98,6 +91,8 @@ class OutboxSession implements TxSession {
   unknown(): void {
     this.#options.relayExpects();
   }
+
+  rolledBack(): void {}
 
   async #write(sql: SqlExecutor, row: OutboxMessage): Promise<void> {
     const { writer, order, clock } = this.#options;
@@ -110,15 +105,9 @@ class OutboxSession implements TxSession {
     if (!this.#owned) this.#options.relayExpects();
   }
 
-  /** Nobody will tell us of the commit, so the mark is written with the first message. */
   async #join(sql: SqlExecutor): Promise<void> {
     await proveOpen(this.#options, sql);
-    if (!this.#marked) await this.#mark(sql);
-    this.#marked = true;
-  }
-
-  async #mark(sql: SqlExecutor): Promise<void> {
-    if (this.#options.marks) await markCommitted(this.#options, sql, this.#txId);
+    if (this.#options.marks) await markJoined(this.#options, sql, this.#txId);
   }
 
   #graceMs(): number {

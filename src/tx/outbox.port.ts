@@ -55,6 +55,9 @@ export type RowStub = { readonly row: number; readonly lane: number | undefined;
 export type LanePlace = { readonly row: number; readonly lane: number; readonly inMs: number };
 export type OwnRow = Pick<OutboxRow, "row" | "id" | "lane" | "dueAtMs" | "createdAtMs">;
 
+/** Of a transaction that we began, or of a join; which may well be inside of one that we began. */
+export type Savepoint = "whole" | "join";
+
 /** Statements inside the caller's transaction. */
 export interface OutboxWriter {
   /** Rows that the relay leaves alone for `graceMs`. */
@@ -67,9 +70,11 @@ export interface OutboxWriter {
   touch(sql: SqlExecutor, txId: MessageId, graceMs: number): Promise<void>;
   /** That this transaction was committed; fails as `duplicate` when it was fenced. */
   mark(sql: SqlExecutor, txId: MessageId): Promise<void>;
-  setSavepoint(sql: SqlExecutor): Promise<void>;
+  /** The same where the mark may be there already, or have been taken back by a savepoint; holds up a fence. */
+  markAgain(sql: SqlExecutor, txId: MessageId): Promise<"marked" | "fenced">;
+  setSavepoint(sql: SqlExecutor, savepoint: Savepoint): Promise<void>;
   /** Fails as `savepoint-gone` when the transaction is not the one in which it was set. */
-  releaseSavepoint(sql: SqlExecutor): Promise<void>;
+  releaseSavepoint(sql: SqlExecutor, savepoint: Savepoint): Promise<void>;
 }
 
 /** Statements on connections of our own, each a transaction by itself. */
@@ -94,9 +99,14 @@ export interface Outbox {
   /** Aside, with the reason. */
   bury(rows: readonly number[], reason: string): Promise<void>;
   outcome(txId: MessageId): Promise<TxTrace>;
-  /** Makes sure that a transaction which has not committed never will; "open" when it holds its mark at this moment. */
-  fence(txId: MessageId): Promise<"fenced" | "committed" | "open">;
-  /** Removes old marks; answers how many. */
+  /**
+   * Makes sure that a transaction which has not committed never will; "open" when it holds its mark at this moment,
+   * "too-old" when nothing was done, because its mark may have been removed.
+   */
+  fence(txId: MessageId): Promise<"settled" | "open" | "too-old">;
+  /** That this transaction was ended by its own callback: part of it is committed, or none. */
+  noteEndedInside(txId: MessageId): Promise<void>;
+  /** Removes marks of transactions that were marked, and began, longer ago; fences later. Answers how many. */
   sweep(olderThanMs: number, limit: number): Promise<number>;
   close(): Promise<void>;
 }
@@ -104,7 +114,7 @@ export interface Outbox {
 export type BackoffWait = { readonly baseMs: number; readonly maxMs: number; readonly jitter: number };
 
 export type TxTrace = {
-  readonly mark: { readonly outcome: "committed" | "fenced"; readonly atMs: number } | undefined;
+  readonly mark: { readonly outcome: "committed" | "fenced" | "ended-inside"; readonly atMs: number } | undefined;
   readonly waiting: readonly { readonly id: MessageId; readonly attempts: number; readonly lastError?: string }[];
   readonly dead: readonly { readonly id: MessageId; readonly reason: string }[];
 };

@@ -10,27 +10,28 @@ import { TxError } from "./tx-error.ts";
  */
 export type ProofParts = { readonly writer: OutboxWriter; readonly classify: ClassifyFailure };
 
-/** For a transaction that was begun by us, before its COMMIT. */
+/** For a transaction that was begun by us, when its callback is over, or has failed `because`. */
 export const proveUnbroken = async (
   { writer, classify }: ProofParts,
   sql: SqlExecutor,
   txId: MessageId,
+  because?: unknown,
 ): Promise<void> => {
   try {
-    await writer.releaseSavepoint(sql);
+    await writer.releaseSavepoint(sql, "whole");
   } catch (error) {
     if (classify(error) !== "savepoint-gone") throw error;
     const advice =
       "A statement inside the callback ended the transaction (DDL such as CREATE TABLE commits it, and so do COMMIT and ROLLBACK); keep such statements out of it.";
-    throw new TxError("transaction_ended_inside", advice, { txId, cause: error });
+    throw new TxError("transaction_ended_inside", advice, { txId, cause: because ?? error });
   }
 };
 
 /** For one that was begun by others. */
 export const proveOpen = async ({ writer, classify }: ProofParts, sql: SqlExecutor): Promise<void> => {
-  await writer.setSavepoint(sql);
+  await writer.setSavepoint(sql, "join");
   try {
-    await writer.releaseSavepoint(sql);
+    await writer.releaseSavepoint(sql, "join");
   } catch (error) {
     if (classify(error) !== "savepoint-gone") throw error;
     const text =
@@ -49,7 +50,19 @@ export const markCommitted = async (
     await writer.mark(sql, txId);
   } catch (error) {
     if (classify(error) !== "duplicate") throw error;
-    const text = "The transaction was too slow for whoever asked; run it again, under another name it can commit.";
-    throw new TxError("fenced", text, { txId, cause: error });
+    throw fenced(txId, error);
   }
+};
+
+/**
+ * The same in a transaction that others commit, with each message anew: a rollback to a savepoint may have taken the
+ * mark away, and one sender may serve two transactions of a connection.
+ */
+export const markJoined = async ({ writer }: ProofParts, sql: SqlExecutor, txId: MessageId): Promise<void> => {
+  if ((await writer.markAgain(sql, txId)) === "fenced") throw fenced(txId);
+};
+
+const fenced = (txId: MessageId, cause?: unknown): TxError => {
+  const text = "The transaction was too slow for whoever asked; run it again, under another name it can commit.";
+  return new TxError("fenced", text, { txId, cause });
 };

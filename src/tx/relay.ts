@@ -4,6 +4,7 @@ import type { Log } from "../runtime/log.ts";
 import type { Random } from "../runtime/random.ts";
 import { runnable } from "./lanes.ts";
 import type { Outbox, OutboxRow, RowStub, ShardLeases } from "./outbox.port.ts";
+import { outcomesKeptMinMs } from "./outcomes.ts";
 import type { RowOutcome, RowSender } from "./row-sender.ts";
 import type { TxCounts } from "./tx-counts.ts";
 
@@ -41,7 +42,7 @@ export type RelaySettings = {
   readonly leaseMs: number;
   /** Catching up is bounded: a broker that comes back after an hour is not run over. */
   readonly perSecondMax: number;
-  /** How long marks of outcomes are kept, for `status`. */
+  /** How long marks of outcomes are kept, for `status`: everybody's, and 15 minutes at least. With 0 none is removed. */
   readonly keepOutcomesMs: number;
 };
 
@@ -148,8 +149,9 @@ export class Relay {
   }
 
   async #sweep(nowMs: number): Promise<void> {
-    if (nowMs - this.#sweptAtMs < sweepEveryMs || this.#owned.length === 0) return;
-    const removed = await this.#options.outbox.sweep(this.#options.settings.keepOutcomesMs, sweepMax);
+    const { keepOutcomesMs } = this.#options.settings;
+    if (keepOutcomesMs === 0 || nowMs - this.#sweptAtMs < sweepEveryMs || this.#owned.length === 0) return;
+    const removed = await this.#options.outbox.sweep(Math.max(keepOutcomesMs, outcomesKeptMinMs), sweepMax);
     // More of them: next time around, not in ten seconds.
     if (removed < sweepMax) this.#sweptAtMs = nowMs;
   }

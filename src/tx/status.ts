@@ -1,6 +1,7 @@
 import type { MessageId } from "../message/id.ts";
 import { epochMs, formatInstant } from "../message/time.ts";
 import type { Outbox } from "./outbox.port.ts";
+import { leavesMark } from "./outcomes.ts";
 
 /**
  * What became of a transaction, with what says so. A row is removed only when the broker has acknowledged the message
@@ -8,7 +9,7 @@ import type { Outbox } from "./outbox.port.ts";
  * that the broker has acknowledged can be received.
  *
  * No trace is no proof: the transaction may be about to write its first row. `fence` makes it one, by writing "rolled
- * back" where the commit would have to write its mark.
+ * back" where the commit would have to write its mark; where that mark would be there, if there had been a commit.
  */
 export type TxStatus = {
   /** `visible`: all half messages of the transaction have been received from their topics. */
@@ -29,6 +30,8 @@ export type TxEvidence =
       readonly resends: number;
     }
   | { readonly kind: "rollback-seen" }
+  /** DDL, or a COMMIT or ROLLBACK inside the callback, ended the transaction: a part of it is committed, or none. */
+  | { readonly kind: "ended-inside"; readonly at: string }
   | { readonly kind: "open"; readonly detail: string }
   | { readonly kind: "no-trace"; readonly detail: string };
 
@@ -56,14 +59,15 @@ export const statusOf = async (asked: {
 }): Promise<TxStatus> => {
   const { txId, outbox, rolledBack } = asked;
   if (rolledBack.has(txId)) return { state: "rolled-back", evidence: [{ kind: "rollback-seen" }] };
-  if (asked.fence && (await outbox.fence(txId)) === "open") {
+  const fence = !asked.fence ? "not-asked" : leavesMark(txId) ? await outbox.fence(txId) : "no-marks";
+  if (fence === "open") {
     return { state: "unknown", evidence: [{ kind: "open", detail: "it is committing at this moment; ask again" }] };
   }
   const { mark, waiting, dead } = await outbox.outcome(txId);
   const evidence: TxEvidence[] = [];
   if (mark !== undefined) {
     evidence.push({
-      kind: mark.outcome === "committed" ? "commit-mark" : "fence",
+      kind: evidenceOf[mark.outcome],
       at: formatInstant(epochMs(mark.atMs)),
     });
   }
@@ -73,6 +77,18 @@ export const statusOf = async (asked: {
   if (waiting.length > 0 || dead.length > 0) return { state: "committed-unsent", evidence };
   if (mark?.outcome === "committed") return { state: "sent", evidence };
   if (mark?.outcome === "fenced") return { state: "rolled-back", evidence };
-  const detail = "rolled back, or without messages, or not written yet, or older than outcomes are kept";
-  return { state: "unknown", evidence: [{ kind: "no-trace", detail }] };
+  if (mark?.outcome === "ended-inside") return { state: "unknown", evidence };
+  return { state: "unknown", evidence: [{ kind: "no-trace", detail: noTrace[fence] }] };
 };
+
+const evidenceOf = { committed: "commit-mark", fenced: "fence", "ended-inside": "ended-inside" } as const;
+
+const withoutTrace = "rolled back, or joined without messages, or not written yet, or older than outcomes are kept";
+const noTrace = {
+  "not-asked": withoutTrace,
+  settled: withoutTrace,
+  "no-marks":
+    "not fenced: this id is not of a transaction that leaves a mark (keepOutcomesMs: 0), so it may have been committed",
+  "too-old":
+    "not fenced: it began more than 14 minutes ago, so it may have been committed and its mark have been removed",
+} as const;

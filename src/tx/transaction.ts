@@ -1,10 +1,12 @@
-import { type MessageId, timeOrderedId } from "../message/id.ts";
+import type { MessageId } from "../message/id.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { reach } from "../runtime/failpoint.ts";
 import type { Random } from "../runtime/random.ts";
 import { sleep, type Timers } from "../runtime/timers.ts";
 import type { ClassifyFailure, JoinedTransaction, SqlExecutor, TransactionalDatabase } from "./database.port.ts";
+import { newTxId } from "./outcomes.ts";
 import type { TxMessage, TxMessageRef } from "./outgoing.ts";
+import { type ProofParts, proveUnbroken } from "./proof-of-transaction.ts";
 import type { TxCounts } from "./tx-counts.ts";
 import { isTxError, TxError } from "./tx-error.ts";
 import type { SentInTx, TxMode, TxSession } from "./tx-mode.port.ts";
@@ -13,7 +15,8 @@ import { WatchedPromise } from "./watched-promise.ts";
 /**
  * Transactions that we begin and commit, and those we join. The way in which messages travel is the mode's; what is
  * here is what can happen to a transaction: a deadlock (everything again, the callback too), a lock that does not come,
- * a COMMIT without an answer.
+ * a COMMIT without an answer; DDL that commits in the middle, and whatever the callback throws after it. "Rolled back" is
+ * said only of what was one transaction to the end.
  */
 export type TxSender = {
   /** The transaction's name, for `status`. */
@@ -27,13 +30,18 @@ export type TxSender = {
 export type TransactionsOptions<Tx> = {
   readonly db: TransactionalDatabase<Tx>;
   readonly mode: TxMode;
+  readonly writer: ProofParts["writer"];
   readonly classify: ClassifyFailure;
+  /** Whether commits leave marks. */
+  readonly marks: boolean;
   readonly clock: Clock;
   readonly timers: Timers;
   readonly random: Random;
   readonly counts: TxCounts;
-  /** Transactions that this process saw rolled back. */
+  /** Transactions that this process saw rolled back, all of it. */
   readonly rolledBack: (txId: MessageId) => void;
+  /** Transactions of which DDL, or a COMMIT inside the callback, has committed a part. */
+  readonly endedInside: (txId: MessageId) => Promise<void>;
 };
 
 /** Two transactions that meet once rarely meet twice; ten times is a design fault that should be seen. */
@@ -78,42 +86,41 @@ export class Transactions<Tx> {
   }
 
   async #once<T>(txId: MessageId, callback: (tx: Tx, q: TxSender) => Promise<T>): Promise<T> {
-    const { db, mode, classify, rolledBack } = this.#options;
+    const { db, mode, writer, classify, rolledBack, endedInside } = this.#options;
     const session = mode.begin(txId, true);
+    let isIntact = true;
     let isCommitting = false;
-    let isOver = false;
-    const sends = new Sends();
     try {
       const result = await db.transaction(async (tx, sql) => {
-        await session.begun(sql);
-        const open = (): SqlExecutor => {
-          if (isOver)
-            throw new TxError("not_a_transaction", "The transaction is over; send inside its callback and await it.", {
-              txId,
-            });
-          return sql;
-        };
-        try {
-          const answer = await callback(tx, sends.of(senderOf(txId, open, session)));
-          await sends.allHeard();
-          await session.beforeCommit(sql);
-          reach("tx-before-commit");
-          isCommitting = true;
-          return answer;
-        } finally {
-          await sends.settled();
-          isOver = true;
-        }
+        await writer.setSavepoint(sql, "whole");
+        isIntact = false;
+        const answer = await this.#called(txId, sql, (sender) => callback(tx, sender), session).catch(
+          async (error: unknown) => {
+            isIntact = await this.#seesIntact(sql, txId, error);
+            throw error;
+          },
+        );
+        await proveUnbroken(this.#options, sql, txId);
+        isIntact = true;
+        await session.beforeCommit(sql);
+        reach("tx-before-commit");
+        isCommitting = true;
+        return answer;
       });
       reach("tx-committed");
       session.committed();
       return result;
     } catch (error) {
       if (!isCommitting) {
-        if (!isTxError(error, "transaction_ended_inside")) rolledBack(txId);
+        if (isIntact) rolledBack(txId);
+        else if (isTxError(error, "transaction_ended_inside")) await endedInside(txId);
         throw error;
       }
-      if (classify(error) === "deadlock") throw error;
+      if (classify(error) === "deadlock") {
+        session.rolledBack();
+        rolledBack(txId);
+        throw error;
+      }
       session.unknown();
       const text =
         "Ask mq.status(txId), or repeat the work under the same dedupe keys; the messages follow the rows by themselves.";
@@ -121,9 +128,47 @@ export class Transactions<Tx> {
     }
   }
 
+  /** The callback, and its sends to the last. */
+  async #called<T>(
+    txId: MessageId,
+    sql: SqlExecutor,
+    callback: (q: TxSender) => Promise<T>,
+    session: TxSession,
+  ): Promise<T> {
+    let isOver = false;
+    const sends = new Sends();
+    const open = (): SqlExecutor => {
+      if (!isOver) return sql;
+      const text = "The transaction is over; send inside its callback and await it.";
+      throw new TxError("not_a_transaction", text, { txId });
+    };
+    try {
+      const answer = await callback(sends.of(senderOf(txId, open, session)));
+      await sends.allHeard();
+      return answer;
+    } finally {
+      isOver = true;
+      await sends.settled();
+    }
+  }
+
+  /** A callback has failed: is there still the transaction in which it began? Then all of it is rolled back now. */
+  async #seesIntact(sql: SqlExecutor, txId: MessageId, error: unknown): Promise<boolean> {
+    const failure = this.#options.classify(error);
+    if (failure === "deadlock") return true;
+    try {
+      await proveUnbroken(this.#options, sql, txId, error);
+      return true;
+    } catch (proof) {
+      // A server may be set to end the whole transaction at such a timeout.
+      if (isTxError(proof, "transaction_ended_inside") && failure !== "lock-wait-timeout") throw proof;
+      return false;
+    }
+  }
+
   #newId(): MessageId {
-    const { clock, random } = this.#options;
-    return timeOrderedId(clock.nowMs(), random.bytes(new Uint8Array(10)), Math.floor(random.float() * 65_536));
+    const { clock, random, marks } = this.#options;
+    return newTxId(clock, random, marks);
   }
 }
 

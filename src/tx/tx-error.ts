@@ -6,7 +6,7 @@ export const txErrorTable = {
   outside_transaction: "The message was to be sent outside of a transaction; nothing was sent.",
   not_a_transaction: "What was handed over is not an open transaction; nothing was written.",
   transaction_ended_inside:
-    "The transaction ended inside the callback; what was written before is committed, and its messages will be sent.",
+    "The transaction ended inside the callback; what is committed by that stays, and its messages will be sent.",
   commit_outcome_unknown: "COMMIT was sent and no answer came; whatever holds for the rows holds for the messages.",
   fenced: "Somebody asked for this transaction's outcome and was told that it is rolled back; it was rolled back.",
   lock_wait_timeout: "A lock was waited for too long; everything was rolled back and may be tried again.",

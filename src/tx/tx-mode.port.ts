@@ -12,16 +12,16 @@ export interface TxMode {
 }
 
 export interface TxSession {
-  /** Right after BEGIN of an owned transaction. */
-  begun(sql: SqlExecutor): Promise<void>;
   send(sql: SqlExecutor, message: TxMessage): Promise<SentInTx>;
   cancel(sql: SqlExecutor, ref: TxMessageRef): Promise<void>;
-  /** The last statements of an owned transaction; may refuse the commit by throwing. */
+  /** The last statements of an owned transaction, messages or not; may refuse the commit by throwing. */
   beforeCommit(sql: SqlExecutor): Promise<void>;
   /** COMMIT was answered. */
   committed(): void;
   /** COMMIT was sent and nobody knows. */
   unknown(): void;
+  /** COMMIT was sent, and the answer was that everything is rolled back. */
+  rolledBack(): void;
 }
 
 /** `id` is the ESC_ID of every copy. `key` is there for delayed messages: what `cancel` takes. */

@@ -117,11 +117,14 @@ const writer = ({
   return new Transactions<PoolConnection>({
     db: fromMysql2(lab.pool),
     mode,
+    writer: mysqlOutboxWriter,
+    marks: true,
     classify: classifyMysqlFailure,
     ...parts,
     random: systemRandom,
     counts: new TxCounts(),
     rolledBack: () => {},
+    endedInside: async () => {},
   });
 };
 

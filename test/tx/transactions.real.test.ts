@@ -3,6 +3,8 @@
 import type { PoolConnection } from "mysql2/promise";
 import { createPool } from "mysql2/promise";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { MysqlOutbox } from "../../src/adapters/mysql/mysql-outbox.ts";
+import { idToBytes, type MessageId, timeOrderedId } from "../../src/message/id.ts";
 import { type RunningBroker, startBroker } from "../../src/start-broker.ts";
 import { createTxProducer, fromMysql2, type TxProducer, type TxProducerOptions } from "../../src/tx-producer.ts";
 import { TcpProxy } from "../faults/tcp-proxy.ts";
@@ -256,6 +258,24 @@ describe("a transaction that does not commit", () => {
     });
   });
 
+  test("TX-27: also when the callback throws afterwards; status never says rolled-back of what is committed", async () => {
+    await using mq = await producer({ relay: false, fastPath: false });
+    let txId = "";
+    const failing = mq.transaction(async (tx, q) => {
+      txId = q.txId;
+      await tx.query("INSERT INTO orders VALUES ('tx27-thrown', NULL)");
+      await q.send({ topic: "t", body: "committed by the DDL" });
+      await tx.query(`CREATE TABLE ${uniqueName("ddl")} (id INT)`);
+      throw new Error("later");
+    });
+    await expect(failing).rejects.toMatchObject({ code: "transaction_ended_inside", cause: { message: "later" } });
+    expect(await orders()).toContain("tx27-thrown");
+    expect(await mq.status(txId, { fence: true })).toMatchObject({ state: "committed-unsent" });
+    await lab.run("DELETE FROM escapement_outbox"); // sent
+    const ended = { state: "unknown", evidence: [{ kind: "ended-inside" }] };
+    expect(await mq.status(txId, { fence: true })).toMatchObject(ended);
+  });
+
   test("TX-27: COMMIT or ROLLBACK by the callback itself is noticed, also before the first send", async () => {
     await using mq = await producer();
     for (const statement of ["COMMIT", "ROLLBACK"]) {
@@ -352,6 +372,143 @@ describe("status and its fence", () => {
     expect(await lab.waiting()).toBe(0);
   });
 
+  /** As if it had begun and been marked this long ago: the id's time, and the mark's. */
+  const ageTo = async (txId: string, ms: number): Promise<string> => {
+    const old = timeOrderedId(Date.now() - ms, Buffer.alloc(10, 7), 1);
+    await lab.run("UPDATE escapement_tx SET tx_id = ?, at = at - ? WHERE tx_id = ?", [
+      idToBytes(old),
+      ms,
+      idToBytes(txId as MessageId),
+    ]);
+    return old;
+  };
+  const marksOf = async (txId: string): Promise<number> =>
+    (await lab.rows("SELECT tx_id FROM escapement_tx WHERE tx_id = ?", [idToBytes(txId as MessageId)])).length;
+  const fence = { fence: true };
+  const noTrace = { state: "unknown", evidence: [{ kind: "no-trace", detail: expect.stringMatching(/^not fenced/) }] };
+
+  test("what began longer ago than marks are kept for sure is not fenced: it stays unknown", async () => {
+    await using mq = await producer({ relay: false, fastPath: false });
+    const committed = await mq.transaction(async (_, q) => {
+      await q.send({ topic: "t", body: "x" });
+      return q.txId;
+    });
+    await lab.run("DELETE FROM escapement_outbox"); // sent
+    const outbox = new MysqlOutbox(lab.pool, 16);
+    const young = await ageTo(committed, 839_000);
+    expect(await mq.status(young, fence)).toMatchObject({ state: "sent" });
+    const old = await ageTo(young, 901_000);
+    expect(await mq.status(old, fence)).toMatchObject({ state: "sent" });
+    await outbox.sweep(900_000, 1_000);
+    expect(await marksOf(old)).toBe(0);
+    expect(await mq.status(old, fence)).toMatchObject(noTrace);
+    await outbox.close();
+  });
+
+  test("nobody sweeps the mark of what a fence may still be asked about, nor a fence for a day, whatever he keeps", async () => {
+    await using mq = await producer({ relay: false, fastPath: false });
+    const begin = (agoMs: number) => timeOrderedId(Date.now() - agoMs, Buffer.from(uniqueName("x").slice(-10)), 1);
+    const fenced = begin(800_000);
+    expect(await mq.status(fenced, fence)).toMatchObject({ state: "rolled-back" });
+    const insert = "INSERT INTO escapement_tx (tx_id, outcome, at) VALUES (?, ?, ?)";
+    const young = begin(800_000);
+    const oldMark = begin(950_000);
+    const oldFence = begin(950_000);
+    const older = begin(90_000_000);
+    for (const [id, outcome, agoMs] of [
+      [young, 1, 950_000],
+      [oldMark, 1, 950_000],
+      [oldFence, 2, 950_000],
+      [older, 2, 90_000_000],
+    ] as const)
+      await lab.run(insert, [idToBytes(id), outcome, Date.now() - agoMs]);
+    const all = [fenced, young, oldMark, oldFence, older];
+    const left = async () => Promise.all(all.map(marksOf));
+    const hasty = [{ keepOutcomesMs: 0 }, { keepOutcomesMs: 1 }];
+    for (const over of hasty) {
+      await using other = await producer({ ...over, fastPath: false });
+      if (over.keepOutcomesMs === 0) await pauseMs(300);
+      else await until("swept", async () => (await marksOf(older)) === 0);
+      expect(await left()).toEqual(over.keepOutcomesMs === 0 ? [1, 1, 1, 1, 1] : [1, 1, 0, 1, 0]);
+      await other.close();
+    }
+  });
+
+  test("an open transaction that has held its mark for long does not hold up the relay", async () => {
+    await using mq = await producer({ relay: false, fastPath: false });
+    const connection = await lab.pool.getConnection();
+    await connection.beginTransaction();
+    await mq.in(connection).send({ topic: "t", body: "x" });
+    const outbox = new MysqlOutbox(lab.pool, 16);
+    try {
+      const began = performance.now();
+      await outbox.sweep(-60_000, 100_000);
+      expect(performance.now() - began).toBeLessThan(1_000);
+    } finally {
+      await connection.rollback();
+      connection.release();
+      await outbox.close();
+    }
+  });
+
+  test("a producer that keeps no outcomes is not fenced, whoever asks", async () => {
+    await using keeping = await producer({ relay: false, fastPath: false });
+    await using keepsNone = await producer({ relay: false, fastPath: false, keepOutcomesMs: 0 });
+    const said: unknown[] = [];
+    await keepsNone.transaction(async (_, q) => {
+      await q.send({ topic: "t", body: "x" });
+      for (const mq of [keeping, keepsNone]) said.push(await mq.status(q.txId, fence));
+    });
+    expect(said).toMatchObject([noTrace, noTrace]);
+    await lab.run("DELETE FROM escapement_outbox");
+  });
+
+  test("a transaction without messages leaves its mark, too", async () => {
+    await using mq = await producer({ relay: false });
+    const txId = await mq.transaction(async (tx, q) => {
+      await tx.query("INSERT INTO orders VALUES ('silent', NULL)");
+      return q.txId;
+    });
+    expect((await mq.status(txId, fence)).state).toBe("sent");
+  });
+
+  test("joined: a rollback to a savepoint takes the mark, and the next send writes it again, or finds the fence", async () => {
+    await using mq = await producer({ relay: false, fastPath: false });
+    const connection = await lab.pool.getConnection();
+    for (const isFenced of [false, true]) {
+      await connection.beginTransaction();
+      const q = mq.in(connection);
+      await connection.query("SAVEPOINT mine");
+      await q.send({ topic: "t", body: "undone" });
+      await connection.query("ROLLBACK TO SAVEPOINT mine");
+      if (isFenced) {
+        // Read before the fence, so that the transaction's snapshot is older than it.
+        await connection.query("SELECT COUNT(*) FROM orders");
+        expect((await mq.status(q.txId, fence)).state).toBe("rolled-back");
+        await expect(q.send({ topic: "t", body: "b" })).rejects.toMatchObject({ code: "fenced" });
+        await connection.rollback();
+      } else {
+        await q.send({ topic: "t", body: "b" });
+        expect(await mq.status(q.txId, fence)).toMatchObject({ state: "unknown", evidence: [{ kind: "open" }] });
+        await connection.commit();
+        await lab.run("DELETE FROM escapement_outbox");
+        expect((await mq.status(q.txId, fence)).state).toBe("sent");
+      }
+    }
+    // One sender over two transactions of a connection: the first one's mark went with it.
+    const q = mq.in(connection);
+    await connection.beginTransaction();
+    await q.send({ topic: "t", body: "first" });
+    await connection.rollback();
+    await connection.beginTransaction();
+    await q.send({ topic: "t", body: "second" });
+    expect((await mq.status(q.txId, fence)).state).toBe("unknown");
+    await connection.commit();
+    connection.release();
+    await lab.run("DELETE FROM escapement_outbox");
+    expect((await mq.status(q.txId, fence)).state).toBe("sent");
+  });
+
   test("of a transaction nobody has heard of it says unknown", async () => {
     await using mq = await producer();
     expect((await mq.status("0198f7a0-0000-7000-8000-000000000000")).state).toBe("unknown");
@@ -377,6 +534,17 @@ describe("joining somebody else's transaction", () => {
       await pauseMs(200);
       expect(received.bodies()).toEqual(["goes"]);
     });
+  });
+
+  test("a join inside a transaction of ours, on its connection, is part of it", async () => {
+    await using mq = await producer({ relay: false, fastPath: false });
+    await mq.transaction(async (tx, q) => {
+      await q.send({ topic: "t", body: "a" });
+      await mq.in(tx).send({ topic: "t", body: "b" });
+      await q.send({ topic: "t", body: "c" });
+    });
+    expect(await lab.waiting()).toBe(3);
+    await lab.run("DELETE FROM escapement_outbox");
   });
 
   test("a connection without a transaction, an ended one, a pool and a stranger are refused, and nothing is written", async () => {

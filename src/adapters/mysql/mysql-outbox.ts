@@ -1,5 +1,5 @@
 import { idFromBytes, idToBytes, type MessageId } from "../../message/id.ts";
-import type { SqlExecutor, SqlRow, SqlValue } from "../../tx/database.port.ts";
+import type { SqlRow, SqlValue } from "../../tx/database.port.ts";
 import type {
   BackoffWait,
   LanePlace,
@@ -12,6 +12,7 @@ import type {
   ShardLeases,
   TxTrace,
 } from "../../tx/outbox.port.ts";
+import { beganAtMs, fenceableMs, fencesKeptMs } from "../../tx/outcomes.ts";
 import { type Mysql2Pool, MysqlConnection } from "./mysql-connection.ts";
 import { classifyMysqlFailure } from "./mysql-failure.ts";
 
@@ -25,10 +26,13 @@ import { classifyMysqlFailure } from "./mysql-failure.ts";
 export const nowMs = "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(3)) DIV 1000)";
 
 const kinds = ["send", "cancel"] as const;
-const outcomes = { committed: 1, fenced: 2 } as const;
+const outcomes = { committed: 1, fenced: 2, "ended-inside": 3 } as const;
+const outcomeNames = ["committed", "fenced", "ended-inside"] as const;
+const savepoints = { whole: "escapement_tx", join: "escapement_join" } as const;
 /** Strict order: transactions whose keys share one of these take turns until they commit. */
 const laneBuckets = 4_096;
 const lastErrorMax = 400;
+const deletedAtOnce = 250;
 
 const list = (values: readonly unknown[]): string => values.map(() => "?").join(",");
 const optional = (value: unknown): number | undefined => (value === null ? undefined : Number(value));
@@ -69,23 +73,29 @@ export const mysqlOutboxWriter: OutboxWriter = {
   },
 
   async mark(sql, txId) {
-    await insertMark(sql, txId, "committed");
+    await sql.execute(`INSERT INTO escapement_tx (tx_id, outcome, at) VALUES (?, ${outcomes.committed}, ${nowMs})`, [
+      idToBytes(txId),
+    ]);
   },
 
-  async setSavepoint(sql) {
-    await sql.execute("SAVEPOINT escapement_tx", []);
+  async markAgain(sql, txId) {
+    const id = idToBytes(txId);
+    await sql.execute(
+      `INSERT INTO escapement_tx (tx_id, outcome, at) VALUES (?, ${outcomes.committed}, ${nowMs}) ON DUPLICATE KEY UPDATE tx_id = tx_id`,
+      [id],
+    );
+    // Locking, since it must not be answered from a snapshot that is older than the fence; the row is ours already.
+    const [mark] = await sql.execute("SELECT outcome FROM escapement_tx WHERE tx_id = ? FOR UPDATE", [id]);
+    return Number(mark?.outcome) === outcomes.fenced ? "fenced" : "marked";
   },
 
-  async releaseSavepoint(sql) {
-    await sql.execute("RELEASE SAVEPOINT escapement_tx", []);
+  async setSavepoint(sql, savepoint) {
+    await sql.execute(`SAVEPOINT ${savepoints[savepoint]}`, []);
   },
-};
 
-const insertMark = async (sql: SqlExecutor, txId: MessageId, outcome: keyof typeof outcomes): Promise<void> => {
-  await sql.execute(`INSERT INTO escapement_tx (tx_id, outcome, at) VALUES (?, ?, ${nowMs})`, [
-    idToBytes(txId),
-    outcomes[outcome],
-  ]);
+  async releaseSavepoint(sql, savepoint) {
+    await sql.execute(`RELEASE SAVEPOINT ${savepoints[savepoint]}`, []);
+  },
 };
 
 export class MysqlOutbox implements Outbox, ShardLeases {
@@ -182,9 +192,7 @@ export class MysqlOutbox implements Outbox, ShardLeases {
     const dead = await this.#rows("SELECT msg_id, reason FROM escapement_outbox_dead WHERE tx_id = ?", id);
     return {
       mark:
-        mark === undefined
-          ? undefined
-          : { outcome: Number(mark.outcome) === outcomes.committed ? "committed" : "fenced", atMs: Number(mark.at) },
+        mark === undefined ? undefined : { outcome: outcomeNames[Number(mark.outcome) - 1]!, atMs: Number(mark.at) },
       waiting: waiting.map(({ msg_id, attempts, last_error }) => ({
         id: idFromBytes(msg_id as Buffer),
         attempts: Number(attempts),
@@ -194,28 +202,46 @@ export class MysqlOutbox implements Outbox, ShardLeases {
     };
   }
 
-  async fence(txId: MessageId): Promise<"fenced" | "committed" | "open"> {
+  async fence(txId: MessageId): Promise<"settled" | "open" | "too-old"> {
     try {
-      await insertMark(
-        { execute: async (sql, values) => (await this.#connection.run(sql, values)).rows },
-        txId,
-        "fenced",
+      const written = await this.#affected(
+        `INSERT INTO escapement_tx (tx_id, outcome, at) SELECT ?, ${outcomes.fenced}, ${nowMs} FROM DUAL WHERE ? > ${nowMs} - ?`,
+        [idToBytes(txId), beganAtMs(txId), fenceableMs],
       );
-      return "fenced";
+      return written === 0 ? "too-old" : "settled";
     } catch (error) {
       const failure = classifyMysqlFailure(error);
       if (failure === "lock-wait-timeout") return "open";
       if (failure !== "duplicate") throw error;
-      const { mark } = await this.outcome(txId);
-      return mark?.outcome === "committed" ? "committed" : "fenced";
+      return "settled";
     }
   }
 
+  async noteEndedInside(txId: MessageId): Promise<void> {
+    const outcome = outcomes["ended-inside"];
+    await this.#affected(
+      `INSERT INTO escapement_tx (tx_id, outcome, at) VALUES (?, ${outcome}, ${nowMs}) ON DUPLICATE KEY UPDATE outcome = ${outcome}`,
+      [idToBytes(txId)],
+    );
+  }
+
   async sweep(olderThanMs: number, limit: number): Promise<number> {
-    return this.#affected(`DELETE FROM escapement_tx WHERE at < ${nowMs} - ? ORDER BY at LIMIT ?`, [
-      olderThanMs,
-      limit,
-    ]);
+    // Ids begin with their time. What an open transaction has locked is left alone: the relay must not wait for it.
+    const rows = await this.#rows(
+      `SELECT tx_id FROM escapement_tx FORCE INDEX (PRIMARY) WHERE tx_id < UNHEX(LPAD(HEX(${nowMs} - ?), 12, '0')) AND at < ${nowMs} - IF(outcome = ${outcomes.fenced}, ?, ?) ORDER BY tx_id LIMIT ? FOR UPDATE SKIP LOCKED`,
+      [olderThanMs, Math.max(olderThanMs, fencesKeptMs), olderThanMs, limit],
+    );
+    let removed = 0;
+    for (let from = 0; from < rows.length; from += deletedAtOnce) {
+      const ids = rows.slice(from, from + deletedAtOnce).map(({ tx_id }) => tx_id as Buffer);
+      // With IN a small table would be read in full, and what others have locked in it be waited for.
+      const gone = ids.map(() => "SELECT ? AS tx_id").join(" UNION ALL ");
+      removed += await this.#affected(
+        `DELETE escapement_tx FROM (${gone}) AS gone STRAIGHT_JOIN escapement_tx FORCE INDEX (PRIMARY) ON escapement_tx.tx_id = gone.tx_id`,
+        ids,
+      );
+    }
+    return removed;
   }
 
   // --- which relay reads which shard ------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import type { Random } from "../../runtime/random.ts";
 import type { SqlExecutor } from "../database.port.ts";
 import type { OutboxMessage } from "../outbox.port.ts";
 import { outgoing, type TxMessage, type TxMessageRef } from "../outgoing.ts";
-import { markCommitted, type ProofParts, proveOpen, proveUnbroken } from "../proof-of-transaction.ts";
+import { markJoined, type ProofParts, proveOpen } from "../proof-of-transaction.ts";
 import type { SentInTx, TxMode, TxSession } from "../tx-mode.port.ts";
 import type { HalfScope, HalfTransactions } from "./half-transactions.ts";
 
@@ -41,7 +41,6 @@ class HalfSession implements TxSession {
   readonly #otherwise: TxSession;
   readonly #ending: Set<Promise<void>>;
   #halves = 0;
-  #others = 0;
 
   constructor(options: HalfTxModeOptions, txId: MessageId, owned: boolean, ending: Set<Promise<void>>) {
     this.#options = options;
@@ -51,42 +50,30 @@ class HalfSession implements TxSession {
     this.#ending = ending;
   }
 
-  begun(sql: SqlExecutor): Promise<void> {
-    return this.#otherwise.begun(sql);
-  }
-
   async send(sql: SqlExecutor, message: TxMessage): Promise<SentInTx> {
     const { clock, random, half } = this.#options;
     const isDelayed = message.deliverAt !== undefined || message.delay !== undefined;
-    if (!this.#goesHalf(message.topic, isDelayed)) {
-      this.#others++;
-      return this.#otherwise.send(sql, message);
-    }
+    if (!this.#goesHalf(message.topic, isDelayed)) return this.#otherwise.send(sql, message);
     const made: OutboxMessage = outgoing(message, { nowMs: clock.nowMs(), random, shardCount: 1 });
-    this.#halves++;
     if (this.#scope !== undefined) await this.#scope.add(sql, made);
     else {
       await proveOpen(this.#options, sql);
+      if (this.#options.marks) await markJoined(this.#options, sql, this.#txId);
       await half.sendJoined(sql, this.#txId, made);
     }
+    this.#halves++;
     const { key } = made.head;
     return { id: made.id, ...(key === undefined ? undefined : { key }) };
   }
 
   cancel(sql: SqlExecutor, ref: TxMessageRef): Promise<void> {
-    this.#others++;
     return this.#otherwise.cancel(sql, ref);
   }
 
   async beforeCommit(sql: SqlExecutor): Promise<void> {
     await this.#otherwise.beforeCommit(sql);
-    if (this.#halves === 0) return;
-    if (this.#others === 0) {
-      if (this.#options.marks) await markCommitted(this.#options, sql, this.#txId);
-      await proveUnbroken(this.#options, sql, this.#txId);
-    }
     // Last, so that little time lies between the halves and the COMMIT.
-    await this.#scope!.beforeCommit(sql);
+    if (this.#halves > 0) await this.#scope!.beforeCommit(sql);
   }
 
   committed(): void {
@@ -99,7 +86,12 @@ class HalfSession implements TxSession {
     this.#end("unknown");
   }
 
-  #end(how: "committed" | "unknown"): void {
+  rolledBack(): void {
+    this.#otherwise.rolledBack();
+    this.#end("rolled-back");
+  }
+
+  #end(how: "committed" | "rolled-back" | "unknown"): void {
     if (this.#halves === 0 || this.#scope === undefined) return;
     const ending = this.#scope
       .ended(how)
