@@ -101,13 +101,16 @@ export interface Outbox {
   outcome(txId: MessageId): Promise<TxTrace>;
   /**
    * Makes sure that a transaction which has not committed never will; "open" when it holds its mark at this moment,
-   * "too-old" when nothing was done, because its mark may have been removed.
+   * "too-old" when nothing was done, because it began longer ago than `withinMs` by the database's clock.
    */
-  fence(txId: MessageId): Promise<"settled" | "open" | "too-old">;
+  fence(
+    txId: MessageId,
+    began: { readonly atMs: number; readonly withinMs: number },
+  ): Promise<"settled" | "open" | "too-old">;
   /** That this transaction was ended by its own callback: part of it is committed, or none. */
   noteEndedInside(txId: MessageId): Promise<void>;
-  /** Removes marks of transactions that were marked, and began, longer ago; fences later. Answers how many. */
-  sweep(olderThanMs: number, limit: number): Promise<number>;
+  /** Removes marks of transactions that both were marked and began longer ago; answers how many. */
+  sweep(olderThan: { readonly marksMs: number; readonly fencesMs: number }, limit: number): Promise<number>;
   close(): Promise<void>;
 }
 

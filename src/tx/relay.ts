@@ -4,7 +4,7 @@ import type { Log } from "../runtime/log.ts";
 import type { Random } from "../runtime/random.ts";
 import { runnable } from "./lanes.ts";
 import type { Outbox, OutboxRow, RowStub, ShardLeases } from "./outbox.port.ts";
-import { outcomesKeptMinMs } from "./outcomes.ts";
+import { fencesKeptMs, outcomesKeptMinMs } from "./outcomes.ts";
 import type { RowOutcome, RowSender } from "./row-sender.ts";
 import type { TxCounts } from "./tx-counts.ts";
 
@@ -151,7 +151,8 @@ export class Relay {
   async #sweep(nowMs: number): Promise<void> {
     const { keepOutcomesMs } = this.#options.settings;
     if (keepOutcomesMs === 0 || nowMs - this.#sweptAtMs < sweepEveryMs || this.#owned.length === 0) return;
-    const removed = await this.#options.outbox.sweep(Math.max(keepOutcomesMs, outcomesKeptMinMs), sweepMax);
+    const marksMs = Math.max(keepOutcomesMs, outcomesKeptMinMs);
+    const removed = await this.#options.outbox.sweep({ marksMs, fencesMs: Math.max(marksMs, fencesKeptMs) }, sweepMax);
     // More of them: next time around, not in ten seconds.
     if (removed < sweepMax) this.#sweptAtMs = nowMs;
   }

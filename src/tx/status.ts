@@ -1,7 +1,7 @@
 import type { MessageId } from "../message/id.ts";
 import { epochMs, formatInstant } from "../message/time.ts";
 import type { Outbox } from "./outbox.port.ts";
-import { leavesMark } from "./outcomes.ts";
+import { beganAtMs, fenceableMs, leavesMark } from "./outcomes.ts";
 
 /**
  * What became of a transaction, with what says so. A row is removed only when the broker has acknowledged the message
@@ -59,7 +59,11 @@ export const statusOf = async (asked: {
 }): Promise<TxStatus> => {
   const { txId, outbox, rolledBack } = asked;
   if (rolledBack.has(txId)) return { state: "rolled-back", evidence: [{ kind: "rollback-seen" }] };
-  const fence = !asked.fence ? "not-asked" : leavesMark(txId) ? await outbox.fence(txId) : "no-marks";
+  const fence = !asked.fence
+    ? "not-asked"
+    : leavesMark(txId)
+      ? await outbox.fence(txId, { atMs: beganAtMs(txId), withinMs: fenceableMs })
+      : "no-marks";
   if (fence === "open") {
     return { state: "unknown", evidence: [{ kind: "open", detail: "it is committing at this moment; ask again" }] };
   }

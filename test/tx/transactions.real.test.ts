@@ -399,7 +399,7 @@ describe("status and its fence", () => {
     expect(await mq.status(young, fence)).toMatchObject({ state: "sent" });
     const old = await ageTo(young, 901_000);
     expect(await mq.status(old, fence)).toMatchObject({ state: "sent" });
-    await outbox.sweep(900_000, 1_000);
+    await outbox.sweep({ marksMs: 900_000, fencesMs: 900_000 }, 1_000);
     expect(await marksOf(old)).toBe(0);
     expect(await mq.status(old, fence)).toMatchObject(noTrace);
     await outbox.close();
@@ -442,7 +442,7 @@ describe("status and its fence", () => {
     const outbox = new MysqlOutbox(lab.pool, 16);
     try {
       const began = performance.now();
-      await outbox.sweep(-60_000, 100_000);
+      await outbox.sweep({ marksMs: -60_000, fencesMs: 86_400_000 }, 100_000);
       expect(performance.now() - began).toBeLessThan(1_000);
     } finally {
       await connection.rollback();

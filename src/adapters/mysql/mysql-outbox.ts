@@ -12,7 +12,6 @@ import type {
   ShardLeases,
   TxTrace,
 } from "../../tx/outbox.port.ts";
-import { beganAtMs, fenceableMs, fencesKeptMs } from "../../tx/outcomes.ts";
 import { type Mysql2Pool, MysqlConnection } from "./mysql-connection.ts";
 import { classifyMysqlFailure } from "./mysql-failure.ts";
 
@@ -202,11 +201,11 @@ export class MysqlOutbox implements Outbox, ShardLeases {
     };
   }
 
-  async fence(txId: MessageId): Promise<"settled" | "open" | "too-old"> {
+  async fence(txId: MessageId, began: Parameters<Outbox["fence"]>[1]): Promise<"settled" | "open" | "too-old"> {
     try {
       const written = await this.#affected(
         `INSERT INTO escapement_tx (tx_id, outcome, at) SELECT ?, ${outcomes.fenced}, ${nowMs} FROM DUAL WHERE ? > ${nowMs} - ?`,
-        [idToBytes(txId), beganAtMs(txId), fenceableMs],
+        [idToBytes(txId), began.atMs, began.withinMs],
       );
       return written === 0 ? "too-old" : "settled";
     } catch (error) {
@@ -225,11 +224,11 @@ export class MysqlOutbox implements Outbox, ShardLeases {
     );
   }
 
-  async sweep(olderThanMs: number, limit: number): Promise<number> {
+  async sweep({ marksMs, fencesMs }: Parameters<Outbox["sweep"]>[0], limit: number): Promise<number> {
     // Ids begin with their time. What an open transaction has locked is left alone: the relay must not wait for it.
     const rows = await this.#rows(
       `SELECT tx_id FROM escapement_tx FORCE INDEX (PRIMARY) WHERE tx_id < UNHEX(LPAD(HEX(${nowMs} - ?), 12, '0')) AND at < ${nowMs} - IF(outcome = ${outcomes.fenced}, ?, ?) ORDER BY tx_id LIMIT ? FOR UPDATE SKIP LOCKED`,
-      [olderThanMs, Math.max(olderThanMs, fencesKeptMs), olderThanMs, limit],
+      [marksMs, fencesMs, marksMs, limit],
     );
     let removed = 0;
     for (let from = 0; from < rows.length; from += deletedAtOnce) {
