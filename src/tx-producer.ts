@@ -29,6 +29,7 @@ import type { Rebuild } from "./tx/half/backstop.ts";
 import { withHalves } from "./tx/half/half-status.ts";
 import type { HalfTiming } from "./tx/half/half-timing.ts";
 import { createHalfTxMode } from "./tx/half/half-tx-mode.ts";
+import { refuseHalfTopic, withoutHalfTopics } from "./tx/half/no-half-topics.ts";
 import { createInboxOn, type Inbox } from "./tx/inbox.ts";
 import { createOutboxMode } from "./tx/outbox-mode.ts";
 import { outgoing, type TxMessage } from "./tx/outgoing.ts";
@@ -79,7 +80,8 @@ export type TxProducerOptions<Tx> = {
   readonly escapement?: { readonly url: string; readonly headers?: Record<string, string> };
   /**
    * `half`: messages to the topics named in `half` go as RocketMQ's half messages. `outbox` (default without `half`): none
-   * do; with `half` given, those that were sent so before are still answered for. See docs/transactions.md.
+   * do; with `half` given, those that were sent so before are still answered for, and sends to its topics are refused
+   * (`half_topic`): a topic has one type, so the topic's name must change with the mode. See docs/transactions.md.
    */
   readonly mode?: "outbox" | "half";
   readonly half?: TxHalfOptions;
@@ -180,7 +182,8 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
     halfOptions === undefined
       ? undefined
       : await startHalf({ half: halfOptions, rocketmq, pool, log, ...withIngest(options.ingestTopic) }, parts);
-  const outboxMode = createOutboxMode({
+  const halfTopics: ReadonlySet<string> = half?.mode.topics ?? new Set();
+  const ordinary = createOutboxMode({
     writer: mysqlOutboxWriter,
     shardCount: outbox.shardCount,
     order,
@@ -193,6 +196,7 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
     clock,
     random,
   });
+  const outboxMode = halfTopics.size === 0 ? ordinary : withoutHalfTopics(ordinary, halfTopics);
   const halfMode =
     half === undefined || options.mode === "outbox"
       ? undefined
@@ -253,6 +257,7 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
           'Send inside mq.transaction or by mq.in(tx); outsideTx: "send-now" allows sending without a transaction.';
         throw new TxError("outside_transaction", text);
       }
+      refuseHalfTopic(message, halfTopics);
       return sendNow(sender, message, parts);
     },
     async status(txId, { fence = false } = {}) {
