@@ -359,11 +359,14 @@ export const createInbox = (options: {
 /** Makes or upgrades the tables; may be run at any time, by any number. */
 export const migrate = async (mysql: string | Mysql2Pool): Promise<MigrationReport> => {
   const own = typeof mysql === "string" ? openMysqlPool(mysql, { connections: 1 }) : undefined;
-  const connection = await (own ?? (mysql as Mysql2Pool)).getConnection();
   try {
-    return await migrateOutbox(fromMysql2(connection));
+    const connection = await (own ?? (mysql as Mysql2Pool)).getConnection();
+    try {
+      return await migrateOutbox(fromMysql2(connection));
+    } finally {
+      connection.release();
+    }
   } finally {
-    connection.release();
     await own?.end();
   }
 };
