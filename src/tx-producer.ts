@@ -21,6 +21,7 @@ import { type Log, silentLog } from "./runtime/log.ts";
 import { Loop } from "./runtime/loop.ts";
 import { EscapementClient } from "./sdk/client.ts";
 import { EscapementApiError } from "./sdk/errors.ts";
+import { cancelsInVainSaid } from "./tx/cancels-in-vain.ts";
 import type { JoinedTransaction, TransactionalDatabase } from "./tx/database.port.ts";
 import type { DelayServer } from "./tx/delay-server.port.ts";
 import type { DoctorReport } from "./tx/doctor/doctor.ts";
@@ -181,7 +182,12 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
   const half =
     halfOptions === undefined
       ? undefined
-      : await startHalf({ half: halfOptions, rocketmq, pool, log, ...withIngest(options.ingestTopic) }, parts);
+      : await startHalf({ half: halfOptions, rocketmq, pool, log, ...withIngest(options.ingestTopic) }, parts).catch(
+          async (error: unknown) => {
+            await parts.close();
+            throw error;
+          },
+        );
   const halfTopics: ReadonlySet<string> = half?.mode.topics ?? new Set();
   const ordinary = createOutboxMode({
     writer: mysqlOutboxWriter,
@@ -310,6 +316,9 @@ const startHalf = async (
     timers,
     random,
     log,
+  }).catch(async (error: unknown) => {
+    await barrier.close();
+    throw error;
   });
   const stop = async (): Promise<void> => {
     await mode.stop();
@@ -404,7 +413,8 @@ const joinParts = async ({ rocketmq, escapement, ingestTopic = ingestTopicDefaul
   const relayOutbox = new MysqlOutbox(pool, shardCount);
   const sink = createRocketmqSink({ ...rocketmq, plainTopics: new Set([ingestTopic]), clock, timers, log });
   const delayServer = escapement === undefined ? undefined : delayServerAt(escapement);
-  const sender = createRowSender({ sink, ingestTopic, delayServer: delayServer?.port });
+  const cancelsInVain = cancelsInVainSaid({ clock, log });
+  const sender = createRowSender({ sink, ingestTopic, delayServer: delayServer?.port, cancelsInVain });
   const owner = `${hostname().slice(0, 24)}:${process.pid}:${timeOrderedId(clock.nowMs(), random.bytes(new Uint8Array(10)), 0).slice(19)}`;
   return {
     clock,

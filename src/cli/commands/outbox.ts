@@ -2,6 +2,7 @@ import { type Command, Option } from "commander";
 import { UsageError } from "../exit-codes.ts";
 import { timeoutMs, wholeNumber } from "../flag-values.ts";
 import type { Output } from "../output.ts";
+import { rocketmqAccess } from "../rocketmq-access.ts";
 import type { GlobalFlags } from "../session.ts";
 import { duration, number, printable, table } from "../wording.ts";
 
@@ -132,14 +133,12 @@ Example:
         throw new UsageError("Say where RocketMQ is: --endpoint HOST:PORT, or set ROCKETMQ_ENDPOINT.");
       }
       const { runRelay } = await import("../../run-relay.ts");
-      const { ROCKETMQ_TLS: tls, ROCKETMQ_ACCESS_KEY: accessKey, ROCKETMQ_ACCESS_SECRET: accessSecret } = process.env;
       await runRelay({
         mysql,
         rocketmq: {
           endpoint,
           sendTimeoutMs: sendTimeout,
-          ...(tls === "true" ? { tls: {} } : undefined),
-          ...(accessKey && accessSecret ? { credentials: { accessKey, accessSecret } } : undefined),
+          ...rocketmqAccess(process.env),
         },
         ...(delayServer === undefined ? undefined : { delayServer }),
         ingestTopic,
