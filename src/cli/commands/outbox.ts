@@ -11,7 +11,10 @@ import { duration, number, printable, table } from "../wording.ts";
 type MysqlFlags = { readonly mysql?: string };
 
 const mysqlOption = (): Option =>
-  new Option("--mysql <url>", "the database: mysql://user:password@host:3306/name").env("MYSQL_URL");
+  new Option(
+    "--mysql <url>",
+    "the database: mysql://user:password@host:3306/name (a password is better in MYSQL_URL)",
+  ).env("MYSQL_URL");
 
 const mysqlOf = ({ mysql }: MysqlFlags): string => {
   if (mysql === undefined || mysql === "") throw new UsageError("Say which database: --mysql URL, or set MYSQL_URL.");
