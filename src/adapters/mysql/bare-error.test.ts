@@ -32,6 +32,18 @@ describe("an error of a statement of ours", () => {
     expect(bareError(new Error("Connection is closed"))).toMatchObject({ message: "Connection is closed" });
   });
 
+  it("keeps the server's own words, also when they name a table of ours", () => {
+    const text = "Table 'shop.escapement_outbox' doesn't exist";
+    const missing = Object.assign(new Error(text), {
+      errno: 1146,
+      sqlState: "42S02",
+      sqlMessage: text,
+      sql: statement,
+    });
+    expect(bareError(missing)).toMatchObject({ message: text, errno: 1146 });
+    expect(bareError(bareError(missing))).toMatchObject({ message: text, errno: 1146 });
+  });
+
   it("leaves errors of our own as they are", () => {
     const own = new TxError("closed", "it is");
     expect(bareError(own)).toBe(own);

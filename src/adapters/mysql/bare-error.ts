@@ -12,17 +12,15 @@ export const bareError = (error: unknown): unknown => {
   const first = (name: string): string | undefined =>
     chain.map((one) => one[name]).find((value): value is string => typeof value === "string" && value !== "");
   const [code, sqlState, errno] = [first("code"), first("sqlState"), errnoOf(error)];
-  const said = first("sqlMessage") ?? first("originalMessage") ?? first("message");
-  // All our statements name something of this prefix; what the server says of a table names it, too, and that is kept.
-  const hasStatement = said === undefined || (said === first("message") && said.includes("escapement_"));
+  const said = first("sqlMessage") ?? first("originalMessage") ?? withoutStatement(first("message"));
   if (errno === cannotPrepare) {
     const text =
       "The library prepares its statements, and MySQL prepares no SAVEPOINT. With Prisma: new PrismaMariaDb(config, { useTextProtocol: true }).";
     return new TxError("savepoint_refused", text);
   }
-  const text = hasStatement
-    ? `The database ${errno === undefined ? "did not answer" : "refused"} a statement of the outbox: ${code ?? errno ?? "no reason given"}`
-    : said;
+  const text =
+    said ??
+    `The database ${errno === undefined ? "did not answer" : "refused"} a statement of the outbox: ${code ?? errno ?? "no reason given"}`;
   return Object.assign(new Error(text), {
     ...(code === undefined ? undefined : { code }),
     ...(errno === undefined ? undefined : { errno }),
@@ -30,6 +28,10 @@ export const bareError = (error: unknown): unknown => {
     ...(first("sqlMessage") === undefined ? undefined : { sqlMessage: said }),
   });
 };
+
+/** All statements of ours name something of this prefix. */
+const withoutStatement = (message: string | undefined): string | undefined =>
+  message?.includes("escapement_") ? undefined : message;
 
 /** "This command is not supported in the prepared statement protocol yet": MySQL's, and MariaDB's before 10.6. */
 const cannotPrepare = 1295;
