@@ -27,8 +27,22 @@ export const proveUnbroken = async (
   }
 };
 
-/** For one that was begun by others. */
-export const proveOpen = async ({ writer, classify }: ProofParts, sql: SqlExecutor): Promise<void> => {
+const turns = new WeakMap<SqlExecutor, Promise<void>>();
+
+/**
+ * For one that was begun by others. Sends at once take turns here: releasing a savepoint takes along those that were set
+ * after it, so that one send's would look to the other like a transaction that is over.
+ */
+export const proveOpen = (parts: ProofParts, sql: SqlExecutor): Promise<void> => {
+  const turn = (turns.get(sql) ?? Promise.resolve()).then(() => proveOpenNow(parts, sql));
+  turns.set(
+    sql,
+    turn.catch(() => {}),
+  );
+  return turn;
+};
+
+const proveOpenNow = async ({ writer, classify }: ProofParts, sql: SqlExecutor): Promise<void> => {
   await writer.setSavepoint(sql, "join");
   try {
     await writer.releaseSavepoint(sql, "join");

@@ -536,6 +536,21 @@ describe("joining somebody else's transaction", () => {
     });
   });
 
+  test("sends at once, by one sender or by several of one connection, do not take each other for the end", async () => {
+    await using mq = await producer({ relay: false, fastPath: false });
+    const connection = await lab.pool.getConnection();
+    await connection.beginTransaction();
+    try {
+      const q = mq.in(connection);
+      const senders = [q, q, q, mq.in(connection), mq.in(connection)];
+      const ended = await Promise.allSettled(senders.map((one) => one.send({ topic: "t", body: "x" })));
+      expect(ended.map(({ status }) => status)).toEqual(senders.map(() => "fulfilled"));
+    } finally {
+      await connection.rollback();
+      connection.release();
+    }
+  });
+
   test("a join inside a transaction of ours, on its connection, is part of it", async () => {
     await using mq = await producer({ relay: false, fastPath: false });
     await mq.transaction(async (tx, q) => {

@@ -29,7 +29,16 @@ const executorOf = (connection: Pick<Connection, "query">): SqlExecutor => ({
   execute: async (sql, values) => (await bare(() => ask(connection, sql, values))).rows,
 });
 
-const joined = (connection: Connection): JoinedTransaction => ({
+/** One object for each connection, so that all who join it are seen to be on the same. */
+const joinedOnes = new WeakMap<Connection, JoinedTransaction>();
+
+const joined = (connection: Connection): JoinedTransaction => {
+  const one = joinedOnes.get(connection) ?? newlyJoined(connection);
+  joinedOnes.set(connection, one);
+  return one;
+};
+
+const newlyJoined = (connection: Connection): JoinedTransaction => ({
   ...executorOf(connection),
   fault: () => undefined, // The savepoint tells; mysql2 itself keeps no record of transactions.
 });
