@@ -228,10 +228,10 @@ describe.each(Object.keys(cases))("%s", (name) => {
     const secret = "secret-body";
     await lab.run("ALTER TABLE escapement_outbox MODIFY head VARBINARY(1) NOT NULL");
     try {
-      const owned = mq.transaction((_, q) => q.send({ topic, body: secret }));
-      const joined = one.own(async (tx) => void (await mq.in(tx).send({ topic, body: secret })));
+      const owned = () => mq.transaction((_, q) => q.send({ topic, body: secret }));
+      const joined = () => one.own(async (tx) => void (await mq.in(tx).send({ topic, body: secret })));
       for (const failing of [owned, joined]) {
-        const error = await failing.then(
+        const error = await failing().then(
           () => undefined,
           (thrown: unknown) => thrown,
         );
