@@ -2,6 +2,7 @@ import type { MessageId } from "../message/id.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { reach } from "../runtime/failpoint.ts";
 import type { Log } from "../runtime/log.ts";
+import { removeCanceled } from "./canceled-rows.ts";
 import { runnable } from "./lanes.ts";
 import type { Outbox, OutboxMessage, OutboxRow, OwnRow } from "./outbox.port.ts";
 import type { RowSender } from "./row-sender.ts";
@@ -131,7 +132,9 @@ export class FastPath {
       counts.leftToRelay(outcomes.length - sent.length);
       relayExpects();
     }
-    this.#remove(sent.map(({ row }) => row.row));
+    const done = sent.map(({ row }) => row);
+    await removeCanceled(outbox, done);
+    this.#remove(done.map(({ row }) => row));
   }
 
   async #allowed(found: readonly OwnRow[]): Promise<ReadonlySet<number>> {

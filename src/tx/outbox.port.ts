@@ -53,17 +53,18 @@ export type OutboxRow = {
 /** A row before its body is fetched. */
 export type RowStub = { readonly row: number; readonly lane: number | undefined; readonly bodyBytes: number };
 export type LanePlace = { readonly row: number; readonly lane: number; readonly inMs: number };
+export type DelayedPlace = Pick<OutboxRow, "row" | "id" | "createdAtMs">;
 export type OwnRow = Pick<OutboxRow, "row" | "id" | "lane" | "dueAtMs" | "createdAtMs">;
 
 /** Statements inside the caller's transaction. */
 export interface OutboxWriter {
   /** Rows that the relay leaves alone for `graceMs`. */
   write(sql: SqlExecutor, txId: MessageId, message: OutboxMessage, graceMs: number): Promise<void>;
-  /** Takes an unsent row back. */
+  /** Takes an unsent row back that this transaction sees; it must not hold up others when there is none. */
   remove(sql: SqlExecutor, id: MessageId): Promise<void>;
   /** Waits its turn among the transactions that write this lane, so that rows are in the order of the commits. */
   lockLane(sql: SqlExecutor, lane: number): Promise<void>;
-  /** The grace and the delays that count from the commit begin now. */
+  /** The grace and the delays that count from the commit begin now. Right before COMMIT only: it reads. */
   touch(sql: SqlExecutor, txId: MessageId, graceMs: number): Promise<void>;
   /** That this transaction was committed; fails as `duplicate` when it was fenced. */
   mark(sql: SqlExecutor, txId: MessageId): Promise<void>;
@@ -79,6 +80,8 @@ export interface Outbox {
   rowsOf(txIds: readonly MessageId[]): Promise<readonly OwnRow[]>;
   /** Every row of these lanes up to `upToRow`, by lane and row; cut at `limit`. */
   placesOf(lanes: readonly number[], upToRow: number, limit: number): Promise<readonly LanePlace[]>;
+  /** Committed rows with delayed messages of these names. */
+  delayed(ids: readonly MessageId[]): Promise<readonly DelayedPlace[]>;
   /** The shards that hold something, and in how many milliseconds their first row is due (0: now). */
   nextDue(shards: readonly number[]): Promise<readonly { readonly shard: number; readonly inMs: number }[]>;
   /** What is due in a shard, in the order of becoming due; rows that somebody has locked are left out. */

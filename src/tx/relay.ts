@@ -2,6 +2,7 @@ import type { Clock } from "../runtime/clock.ts";
 import { reach } from "../runtime/failpoint.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Random } from "../runtime/random.ts";
+import { removeCanceled } from "./canceled-rows.ts";
 import { runnable } from "./lanes.ts";
 import type { Outbox, OutboxRow, RowStub, ShardLeases } from "./outbox.port.ts";
 import type { RowOutcome, RowSender } from "./row-sender.ts";
@@ -202,8 +203,10 @@ export class Relay {
 
   async #record(outcomes: readonly RowOutcome[]): Promise<void> {
     const { outbox, counts, log, random } = this.#options;
-    const sent = outcomes.filter(({ ok }) => ok === true).map(({ row }) => row.row);
+    const done = outcomes.filter(({ ok }) => ok === true).map(({ row }) => row);
+    const sent = done.map(({ row }) => row);
     if (sent.length > 0) {
+      await removeCanceled(outbox, done);
       counts.sent("relay", sent.length);
       const removed = await outbox.remove(sent);
       if (removed < sent.length) counts.perhapsTwice(sent.length - removed);

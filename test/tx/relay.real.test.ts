@@ -14,11 +14,12 @@ import { parts } from "../../src/adapters/rocketmq/testing.ts";
 import { systemRandom } from "../../src/adapters/system/system-random.ts";
 import type { SendFailure, SendResult } from "../../src/dispatch/sink.port.ts";
 import type { DelayedMessage } from "../../src/message/message.ts";
+import type { DelayServer } from "../../src/tx/delay-server.port.ts";
 import { FastPath } from "../../src/tx/fast-path.ts";
 import { createOutboxMode } from "../../src/tx/outbox-mode.ts";
 import { Relay, type RelaySettings, relayDefaults } from "../../src/tx/relay.ts";
 import { createRowSender } from "../../src/tx/row-sender.ts";
-import { Transactions } from "../../src/tx/transaction.ts";
+import { Transactions, type TxSender } from "../../src/tx/transaction.ts";
 import { TxCounts } from "../../src/tx/tx-counts.ts";
 import { fromMysql2 } from "../../src/tx-producer.ts";
 import { type Lab, openLab, pauseMs, until } from "./lab.ts";
@@ -68,7 +69,7 @@ const scriptedSink = (answer: (message: DelayedMessage) => SendResult | Promise<
 
 const relayOn = (
   sink: ReturnType<typeof scriptedSink>,
-  over: { settings?: Partial<RelaySettings>; owner?: string } = {},
+  over: { settings?: Partial<RelaySettings>; owner?: string; cancel?: DelayServer["cancel"] } = {},
 ) => {
   const outbox = new MysqlOutbox(lab.pool, shards);
   cleanUp.push(() => outbox.close());
@@ -76,7 +77,11 @@ const relayOn = (
   const relay = new Relay({
     outbox,
     leases: outbox,
-    sender: createRowSender({ sink: sink.sink, ingestTopic: "ESC_INGEST", delayServer: undefined }),
+    sender: createRowSender({
+      sink: sink.sink,
+      ingestTopic: "ESC_INGEST",
+      delayServer: over.cancel === undefined ? undefined : { cancel: over.cancel },
+    }),
     owner: over.owner ?? "relay-a",
     ...parts,
     random: systemRandom,
@@ -96,31 +101,48 @@ const relayOn = (
   return { relay, counts, outbox, drain };
 };
 
-const writer = ({
+const modeOf = ({
   order = "key" as "key" | "strict",
   fastPath = undefined as FastPath | undefined,
   graceMs = 0,
-} = {}) => {
-  const mode = createOutboxMode({
+  canCancel = false,
+}) =>
+  createOutboxMode({
     writer: mysqlOutboxWriter,
     shardCount: shards,
     order,
     graceMs,
     fastPath,
     relayExpects: () => {},
-    canCancel: false,
+    canCancel,
     marks: true,
     classify: classifyMysqlFailure,
     clock: parts.clock,
     random: systemRandom,
   });
+
+const writer = ({
+  counts = new TxCounts(),
+  beforeCommit = async () => {},
+  ...over
+}: Parameters<typeof modeOf>[0] & { counts?: TxCounts; beforeCommit?: () => Promise<void> } = {}) => {
+  const db = fromMysql2(lab.pool);
+  const held: typeof db = {
+    ...db,
+    transaction: (work) =>
+      db.transaction(async (tx, sql) => {
+        const result = await work(tx, sql);
+        await beforeCommit();
+        return result;
+      }),
+  };
   return new Transactions<PoolConnection>({
-    db: fromMysql2(lab.pool),
-    mode,
+    db: held,
+    mode: modeOf(over),
     classify: classifyMysqlFailure,
     ...parts,
     random: systemRandom,
-    counts: new TxCounts(),
+    counts,
     rolledBack: () => {},
   });
 };
@@ -388,6 +410,76 @@ describe("order", () => {
     await relayOn(sink).drain();
     expect(sink.bodies()).toEqual(["free", "first", "second"]);
   });
+});
+
+describe("in REPEATABLE READ nobody waits for an open transaction", () => {
+  /** Sixteen that have done all their work but COMMIT, and only go on when plain sends beside them are through. */
+  const besideOpen = async (work: (q: TxSender, i: number) => Promise<unknown>, rowsEach = 1): Promise<number> => {
+    const counts = new TxCounts();
+    let ready = 0;
+    const through = Promise.withResolvers<void>();
+    const transactions = writer({
+      counts,
+      canCancel: true,
+      beforeCommit: async () => {
+        ready++;
+        await through.promise;
+      },
+    });
+    await write({ body: "somebody else's" });
+    const open = Array.from({ length: 16 }, (_, i) => transactions.run(async (_tx, q) => void (await work(q, i))));
+    try {
+      await until("all wait for COMMIT only", () => ready === 16, 3_000);
+      const beside = Promise.all([1, 2, 3].map(() => write({ body: "beside" })));
+      const first = await Promise.race([beside.then(() => "sent"), pauseMs(2_000).then(() => "waits")]);
+      expect(first).toBe("sent");
+    } finally {
+      through.resolve();
+      await Promise.allSettled(open);
+    }
+    expect(await lab.waiting()).toBe(1 + 16 * rowsEach + 3);
+    return counts.snapshot().deadlocksRetried;
+  };
+
+  test("that cancels what is not in the outbox any more", async () => {
+    expect(await besideOpen((q, i) => q.cancel({ key: `timeout-${i}` }))).toBe(0);
+  });
+
+  test("that moves its delays to the commit", async () => {
+    const send = (q: TxSender) => q.send({ topic: "t", body: "later", delay: "30m" });
+    expect(await besideOpen((q) => Promise.all([send(q), send(q)]), 2)).toBe(0);
+  });
+});
+
+test("a cancel that did not see its message: carried out, it takes it out of the outbox", async () => {
+  const holder = await lab.pool.getConnection();
+  await holder.beginTransaction();
+  await holder.query("SELECT COUNT(*) FROM orders"); // The snapshot begins.
+  const delayed = { topic: "t", body: "x", delay: "1h" };
+  await writer().run(async (_, q) => void (await q.send({ ...delayed, dedupe: "canceled" })));
+  await new Transactions<PoolConnection>({
+    db: { transaction: async (work) => work(holder, fromMysql2(holder)) },
+    mode: modeOf({ canCancel: true }),
+    classify: classifyMysqlFailure,
+    ...parts,
+    random: systemRandom,
+    counts: new TxCounts(),
+    rolledBack: () => {},
+  }).run(async (_, q) => q.cancel({ key: "canceled" }));
+  await holder.commit();
+  holder.release();
+  expect(await lab.waiting()).toBe(2);
+  await pauseMs(5);
+  await lab.run("UPDATE escapement_outbox SET next_at = next_at + 86400000 WHERE kind = 0");
+  const canceled: string[] = [];
+  const cancel = async (key: string) => {
+    canceled.push(key);
+    return "canceled" as const;
+  };
+  const { relay } = relayOn(scriptedSink(), { cancel });
+  await relay.runOnce(noSignal);
+  expect(canceled).toEqual(["canceled"]);
+  expect(await lab.waiting()).toBe(0);
 });
 
 test("TX-28: a fast path slower than its grace: sent twice at most, with the same id, and counted", async () => {

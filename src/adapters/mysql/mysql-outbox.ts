@@ -2,6 +2,7 @@ import { idFromBytes, idToBytes, type MessageId } from "../../message/id.ts";
 import type { SqlExecutor, SqlRow, SqlValue } from "../../tx/database.port.ts";
 import type {
   BackoffWait,
+  DelayedPlace,
   LanePlace,
   Outbox,
   OutboxHead,
@@ -29,8 +30,11 @@ const outcomes = { committed: 1, fenced: 2 } as const;
 /** Strict order: transactions whose keys share one of these take turns until they commit. */
 const laneBuckets = 4_096;
 const lastErrorMax = 400;
+/** Libraries bound how many values a statement takes. */
+const touchMax = 1_000;
 
-const list = (values: readonly unknown[]): string => values.map(() => "?").join(",");
+const marks = (count: number): string => Array(count).fill("?").join(",");
+const list = (values: readonly unknown[]): string => marks(values.length);
 const optional = (value: unknown): number | undefined => (value === null ? undefined : Number(value));
 
 export const mysqlOutboxWriter: OutboxWriter = {
@@ -50,7 +54,10 @@ export const mysqlOutboxWriter: OutboxWriter = {
   },
 
   async remove(sql, id) {
-    await sql.execute("DELETE FROM escapement_outbox WHERE msg_id = ?", [idToBytes(id)]);
+    // Asked without a lock first: in REPEATABLE READ a DELETE that finds nothing locks the gap where the row would be,
+    // and in a table that is nearly empty that gap is everybody's. What the snapshot misses, the cancel's own row removes.
+    const rows = await sql.execute(cancelTargetStatement, [idToBytes(id)]);
+    for (const { id: row } of rows) await sql.execute(removeStatement(1), [Number(row)]);
   },
 
   async lockLane(sql, lane) {
@@ -62,10 +69,12 @@ export const mysqlOutboxWriter: OutboxWriter = {
   },
 
   async touch(sql, txId, graceMs) {
-    await sql.execute(
-      `UPDATE escapement_outbox SET next_at = ${nowMs} + ?, deliver_at = IF(delay_ms IS NULL, deliver_at, ${nowMs} + delay_ms) WHERE tx_id = ?`,
-      [graceMs, idToBytes(txId)],
-    );
+    const rows = await sql.execute(touchedRowsStatement, [idToBytes(txId)]);
+    const ids = rows.map(({ id }) => Number(id));
+    for (let from = 0; from < ids.length; from += touchMax) {
+      const some = ids.slice(from, from + touchMax);
+      await sql.execute(touchStatement(some.length), [graceMs, ...some]);
+    }
   },
 
   async mark(sql, txId) {
@@ -98,11 +107,18 @@ export class MysqlOutbox implements Outbox, ShardLeases {
   }
 
   async rowsOf(txIds: readonly MessageId[]): Promise<readonly OwnRow[]> {
-    const rows = await this.#rows(
-      `SELECT id, msg_id, lane, deliver_at, created_at FROM escapement_outbox WHERE tx_id IN (${list(txIds)})`,
-      txIds.map(idToBytes),
-    );
+    const rows = await this.#rows(ownRowsStatement(txIds.length), txIds.map(idToBytes));
     return rows.map(ownRow);
+  }
+
+  async delayed(ids: readonly MessageId[]): Promise<readonly DelayedPlace[]> {
+    if (ids.length === 0) return [];
+    const rows = await this.#rows(delayedStatement(ids.length), ids.map(idToBytes));
+    return rows.map(({ id, msg_id, created_at }) => ({
+      row: Number(id),
+      id: idFromBytes(msg_id as Buffer),
+      createdAtMs: Number(created_at),
+    }));
   }
 
   async placesOf(lanes: readonly number[], upToRow: number, limit: number): Promise<readonly LanePlace[]> {
@@ -146,7 +162,7 @@ export class MysqlOutbox implements Outbox, ShardLeases {
 
   async remove(ids: readonly number[]): Promise<number> {
     if (ids.length === 0) return 0;
-    return this.#affected(`DELETE FROM escapement_outbox WHERE id IN (${list(ids)})`, ids);
+    return this.#affected(removeStatement(ids.length), ids);
   }
 
   async failed(ids: readonly number[], reason: string, { baseMs, maxMs, jitter }: BackoffWait): Promise<void> {
@@ -170,7 +186,7 @@ export class MysqlOutbox implements Outbox, ShardLeases {
          SELECT id, tx_id, msg_id, kind, topic, deliver_at, created_at, ${nowMs}, attempts + 1, head, body, ? FROM escapement_outbox WHERE id IN (${list(ids)})`,
         [textBytes(reason), ...ids],
       );
-      await run(`DELETE FROM escapement_outbox WHERE id IN (${list(ids)})`, ids);
+      await run(removeStatement(ids.length), ids);
     });
   }
 
@@ -212,18 +228,15 @@ export class MysqlOutbox implements Outbox, ShardLeases {
   }
 
   async sweep(olderThanMs: number, limit: number): Promise<number> {
-    return this.#affected(`DELETE FROM escapement_tx WHERE at < ${nowMs} - ? ORDER BY at LIMIT ?`, [
-      olderThanMs,
-      limit,
-    ]);
+    return this.#affected(sweepStatement, [olderThanMs, limit]);
   }
 
   // --- which relay reads which shard ------------------------------------------------------------------------------
 
   async keep(owner: string, leaseMs: number): Promise<readonly number[]> {
     await this.#affected(
-      `INSERT INTO escapement_outbox_relay (owner, seen_until) VALUES (?, ${nowMs} + ?) ON DUPLICATE KEY UPDATE seen_until = VALUES(seen_until)`,
-      [owner, leaseMs],
+      `INSERT INTO escapement_outbox_relay (owner, seen_until) VALUES (?, ${nowMs} + ?) ON DUPLICATE KEY UPDATE seen_until = ${nowMs} + ?`,
+      [owner, leaseMs, leaseMs],
     );
     await this.#affected(`DELETE FROM escapement_outbox_relay WHERE seen_until < ${nowMs} - 60000`, []);
     const [relays] = await this.#rows(
@@ -310,6 +323,21 @@ export class MysqlOutbox implements Outbox, ShardLeases {
 }
 
 /** Exported for the test that asks the database how it would run them. */
+export const removeStatement = (rows: number): string => `DELETE FROM escapement_outbox WHERE id IN (${marks(rows)})`;
+export const cancelTargetStatement = "SELECT id FROM escapement_outbox WHERE msg_id = ?";
+export const touchedRowsStatement = "SELECT id FROM escapement_outbox WHERE tx_id = ?";
+/**
+ * By the primary key, where a row is locked and nothing beside it. By `tx_id`, whose values rise, it would be the end of
+ * the index, where everybody inserts; by `msg_id` it is the gap before. Forced, because of a small table the whole would
+ * be read, and locked.
+ */
+export const touchStatement = (rows: number): string =>
+  `UPDATE escapement_outbox FORCE INDEX (PRIMARY) SET next_at = ${nowMs} + ?, deliver_at = IF(delay_ms IS NULL, deliver_at, ${nowMs} + delay_ms) WHERE id IN (${marks(rows)})`;
+export const sweepStatement = `DELETE FROM escapement_tx WHERE at < ${nowMs} - ? ORDER BY at LIMIT ?`;
+export const ownRowsStatement = (txs: number): string =>
+  `SELECT id, msg_id, lane, deliver_at, created_at FROM escapement_outbox WHERE tx_id IN (${marks(txs)})`;
+export const delayedStatement = (ids: number): string =>
+  `SELECT id, msg_id, created_at FROM escapement_outbox WHERE msg_id IN (${marks(ids)}) AND kind = ${kinds.indexOf("send")} AND deliver_at IS NOT NULL`;
 export const dueStatement = `SELECT id, lane, body_bytes FROM escapement_outbox WHERE shard = ? AND next_at <= ${nowMs} ORDER BY next_at, id LIMIT ? FOR UPDATE SKIP LOCKED`;
 /**
  * One look into the index for each shard. Grouped in one SELECT it is the whole index that is read, as long as the
