@@ -3,7 +3,7 @@ import type { Clock } from "../runtime/clock.ts";
 import { reach } from "../runtime/failpoint.ts";
 import type { Log } from "../runtime/log.ts";
 import { removeCanceled } from "./canceled-rows.ts";
-import { runnable } from "./lanes.ts";
+import { placesAsked, runnable } from "./lanes.ts";
 import type { Outbox, OutboxMessage, OutboxRow, OwnRow } from "./outbox.port.ts";
 import type { RowSender } from "./row-sender.ts";
 import type { TxCounts } from "./tx-counts.ts";
@@ -33,8 +33,8 @@ const waitingMax = 10_000;
 /** Bodies in memory. */
 const waitingBytesMax = 64 * 1024 * 1024;
 const roundTxsMax = 500;
-/** Rows of a lane that stand before ours; more than this is a backlog, and the relay's. */
-const placesMax = 2_000;
+/** Rows of a lane that are sent and not removed yet; with more than this before ours it is left to the relay. */
+const goneOfLaneMax = 100;
 const graceShare = 0.5;
 
 type Offer = {
@@ -138,10 +138,10 @@ export class FastPath {
   }
 
   async #allowed(found: readonly OwnRow[]): Promise<ReadonlySet<number>> {
-    const lanes = [...new Set(found.flatMap(({ lane }) => (lane === undefined ? [] : [lane])))];
-    if (lanes.length === 0) return new Set(found.map(({ row }) => row));
+    const lanes = placesAsked(found, Math.min(goneOfLaneMax, this.#gone.size));
+    if (lanes.size === 0) return new Set(found.map(({ row }) => row));
     const upTo = Math.max(...found.map(({ row }) => row));
-    const places = await this.#options.outbox.placesOf(lanes, upTo, placesMax);
+    const places = await this.#options.outbox.placesOf(lanes, upTo);
     return new Set(runnable(found, places, this.#gone).rows);
   }
 

@@ -30,6 +30,9 @@ const outcomes = { committed: 1, fenced: 2 } as const;
 /** Strict order: transactions whose keys share one of these take turns until they commit. */
 const laneBuckets = 4_096;
 const lastErrorMax = 400;
+/** Places beyond what is asked for that one statement may find, so that lanes are rarely asked one by one. */
+const placesSlack = 1_000;
+const lanesAtOnce = 50;
 /** Libraries bound how many values a statement takes. */
 const touchMax = 1_000;
 
@@ -121,12 +124,20 @@ export class MysqlOutbox implements Outbox, ShardLeases {
     }));
   }
 
-  async placesOf(lanes: readonly number[], upToRow: number, limit: number): Promise<readonly LanePlace[]> {
-    const rows = await this.#rows(
-      `SELECT lane, id, CAST(next_at AS SIGNED) - ${nowMs} AS in_ms FROM escapement_outbox WHERE lane IN (${list(lanes)}) AND id <= ? ORDER BY lane, id LIMIT ?`,
-      [...lanes, upToRow, limit],
-    );
-    return rows.map(({ lane, id, in_ms }) => ({ lane: Number(lane), row: Number(id), inMs: Number(in_ms) }));
+  async placesOf(lanes: ReadonlyMap<number, number>, upToRow: number): Promise<readonly LanePlace[]> {
+    const numbers = [...lanes.keys()].sort((a, b) => a - b);
+    const limit = placesSlack + [...lanes.values()].reduce((sum, count) => sum + count, 0);
+    const places = (await this.#rows(placesStatement(lanes.size), [...numbers, upToRow, limit])).map(lanePlace);
+    if (places.length < limit) return places;
+    // A long lane has used up the limit: it and those behind it are asked one by one.
+    const rest = numbers.filter((lane) => lane >= places.at(-1)!.lane);
+    const found = places.filter(({ lane }) => lane < rest[0]!);
+    for (let from = 0; from < rest.length; from += lanesAtOnce) {
+      const some = rest.slice(from, from + lanesAtOnce);
+      const values = some.flatMap((lane) => [lane, upToRow, lanes.get(lane)!]);
+      found.push(...(await this.#rows(placesOfEachStatement(some.length), values)).map(lanePlace));
+    }
+    return found;
   }
 
   async nextDue(shards: readonly number[]) {
@@ -135,12 +146,19 @@ export class MysqlOutbox implements Outbox, ShardLeases {
     return rows.map(({ shard, in_ms }) => ({ shard: Number(shard), inMs: Number(in_ms) }));
   }
 
-  async due(shard: number, limit: number): Promise<readonly RowStub[]> {
-    const rows = await this.#rows(dueStatement, [shard, limit]);
-    return rows.map(({ id, lane, body_bytes }) => ({
+  async due(shard: number, limit: number, after?: RowStub): Promise<readonly RowStub[]> {
+    const rows =
+      after === undefined
+        ? await this.#rows(dueStatement, [shard, limit])
+        : await this.#rows(dueAfterStatement, [shard, after.dueSinceMs, after.dueSinceMs, after.row, limit]);
+    return rows.map(({ id, lane, body_bytes, next_at, kind, topic, deliver_at }) => ({
       row: Number(id),
       lane: optional(lane),
       bodyBytes: Number(body_bytes),
+      dueSinceMs: Number(next_at),
+      kind: kinds[Number(kind)]!,
+      topic: String(topic),
+      dueAtMs: optional(deliver_at),
     }));
   }
 
@@ -338,7 +356,15 @@ export const ownRowsStatement = (txs: number): string =>
   `SELECT id, msg_id, lane, deliver_at, created_at FROM escapement_outbox WHERE tx_id IN (${marks(txs)})`;
 export const delayedStatement = (ids: number): string =>
   `SELECT id, msg_id, created_at FROM escapement_outbox WHERE msg_id IN (${marks(ids)}) AND kind = ${kinds.indexOf("send")} AND deliver_at IS NOT NULL`;
-export const dueStatement = `SELECT id, lane, body_bytes FROM escapement_outbox WHERE shard = ? AND next_at <= ${nowMs} ORDER BY next_at, id LIMIT ? FOR UPDATE SKIP LOCKED`;
+const dueFrom = (condition: string): string =>
+  `SELECT id, lane, body_bytes, next_at, kind, topic, deliver_at FROM escapement_outbox WHERE shard = ? AND next_at <= ${nowMs}${condition} ORDER BY next_at, id LIMIT ? FOR UPDATE SKIP LOCKED`;
+export const dueStatement = dueFrom("");
+export const dueAfterStatement = dueFrom(" AND next_at >= ? AND (next_at > ? OR id > ?)");
+const place = `lane, id, CAST(next_at AS SIGNED) - ${nowMs} AS in_ms`;
+export const placesStatement = (lanes: number): string =>
+  `SELECT ${place} FROM escapement_outbox WHERE lane IN (${marks(lanes)}) AND id <= ? ORDER BY lane, id LIMIT ?`;
+export const placesOfEachStatement = (lanes: number): string => Array(lanes).fill(placesOfOne).join(" UNION ALL ");
+const placesOfOne = `(SELECT ${place} FROM escapement_outbox WHERE lane = ? AND id <= ? ORDER BY id LIMIT ?)`;
 /**
  * One look into the index for each shard. Grouped in one SELECT it is the whole index that is read, as long as the
  * database's statistics are those of a small table: 86 ms instead of 1.5 ms with 100,000 rows, in the very minutes of
@@ -346,6 +372,12 @@ export const dueStatement = `SELECT id, lane, body_bytes FROM escapement_outbox 
  */
 export const nextDueStatement = (shards: number): string => Array(shards).fill(nextDueOfOne).join(" UNION ALL ");
 const nextDueOfOne = `(SELECT shard, CAST(next_at AS SIGNED) - ${nowMs} AS in_ms FROM escapement_outbox WHERE shard = ? ORDER BY next_at LIMIT 1)`;
+
+const lanePlace = ({ lane, id, in_ms }: SqlRow): LanePlace => ({
+  lane: Number(lane),
+  row: Number(id),
+  inMs: Number(in_ms),
+});
 
 const ownRow = ({ id, msg_id, lane, deliver_at, created_at }: SqlRow): OwnRow => ({
   row: Number(id),
