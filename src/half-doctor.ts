@@ -8,7 +8,7 @@ import { type DoctorReport, examine, type ProbeBroker, probeProperty } from "./t
 
 /** The doctor of src/tx/doctor, joined with RocketMQ: for `mq.doctor()` and for `escapement tx doctor`. */
 export type TxDoctorOptions = {
-  /** How long the business's transactions may take. Default 60,000. */
+  /** How long the business's transactions may take. Default 30,000. */
   readonly longestTransactionMs?: number;
   /** Leaves a half open on each topic, for at most so long, to see whether the broker asks. It is rolled back. */
   readonly waitForCheckMs?: number;

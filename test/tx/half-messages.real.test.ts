@@ -5,6 +5,8 @@ import { Producer } from "rocketmq-client-nodejs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { killService, type RocketmqHandle, startAgain, startRocketmq, stopServices } from "../../scripts/services.mjs";
 import { pauseMs } from "../../src/adapters/rocketmq/testing.ts";
+import { createTransactionAdmin } from "../../src/adapters/rocketmq/transaction-admin.ts";
+import { systemTimers } from "../../src/adapters/system/system-time.ts";
 import type { HalfMode } from "../../src/half-mode.ts";
 import { services } from "../services.ts";
 import {
@@ -196,6 +198,9 @@ describe.concurrent("half messages at a real broker", () => {
         return producer;
       }),
     );
+    // The broker asks those it knows in turn: of five, one answers.
+    const admin = createTransactionAdmin({ broker: rocketmq.broker, timers: systemTimers });
+    expect((await admin.producersOf(topic)).filter(({ ours }) => !ours)).toHaveLength(4);
     const tx = await database.begin();
     const scope = app.transactions.begin(newTxId());
     for (let i = 0; i < 8; i++) await scope.add(tx, outgoing(topic, `eaten ${i}`));

@@ -34,7 +34,7 @@ export const addTx = (program: Command, output: Output): void => {
     .addOption(
       new Option("--endpoint <host:port>", "the RocketMQ 5 proxy, for the two probes").env("ROCKETMQ_ENDPOINT"),
     )
-    .option("--longest-transaction <time>", "how long your transactions may take (default: 60s)", timeoutMs)
+    .option("--longest-transaction <time>", "how long your transactions may take (default: 30s)", timeoutMs)
     .option(
       "--wait-for-check <time>",
       "leave a half open for so long at most, to see whether the broker asks",
