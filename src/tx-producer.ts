@@ -21,6 +21,7 @@ import { type Log, silentLog } from "./runtime/log.ts";
 import { Loop } from "./runtime/loop.ts";
 import { EscapementClient } from "./sdk/client.ts";
 import { EscapementApiError } from "./sdk/errors.ts";
+import { cancelsInVainSaid } from "./tx/cancels-in-vain.ts";
 import type { JoinedTransaction, TransactionalDatabase } from "./tx/database.port.ts";
 import type { DelayServer } from "./tx/delay-server.port.ts";
 import type { DoctorReport } from "./tx/doctor/doctor.ts";
@@ -29,6 +30,7 @@ import type { Rebuild } from "./tx/half/backstop.ts";
 import { withHalves } from "./tx/half/half-status.ts";
 import type { HalfTiming } from "./tx/half/half-timing.ts";
 import { createHalfTxMode } from "./tx/half/half-tx-mode.ts";
+import { refuseHalfTopic, withoutHalfTopics } from "./tx/half/no-half-topics.ts";
 import { createInboxOn, type Inbox } from "./tx/inbox.ts";
 import { createOutboxMode } from "./tx/outbox-mode.ts";
 import { outgoing, type TxMessage } from "./tx/outgoing.ts";
@@ -79,7 +81,8 @@ export type TxProducerOptions<Tx> = {
   readonly escapement?: { readonly url: string; readonly headers?: Record<string, string> };
   /**
    * `half`: messages to the topics named in `half` go as RocketMQ's half messages. `outbox` (default without `half`): none
-   * do; with `half` given, those that were sent so before are still answered for. See docs/transactions.md.
+   * do; with `half` given, those that were sent so before are still answered for, and sends to its topics are refused
+   * (`half_topic`): a topic has one type, so the topic's name must change with the mode. See docs/transactions.md.
    */
   readonly mode?: "outbox" | "half";
   readonly half?: TxHalfOptions;
@@ -179,8 +182,14 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
   const half =
     halfOptions === undefined
       ? undefined
-      : await startHalf({ half: halfOptions, rocketmq, pool, log, ...withIngest(options.ingestTopic) }, parts);
-  const outboxMode = createOutboxMode({
+      : await startHalf({ half: halfOptions, rocketmq, pool, log, ...withIngest(options.ingestTopic) }, parts).catch(
+          async (error: unknown) => {
+            await parts.close();
+            throw error;
+          },
+        );
+  const halfTopics: ReadonlySet<string> = half?.mode.topics ?? new Set();
+  const ordinary = createOutboxMode({
     writer: mysqlOutboxWriter,
     shardCount: outbox.shardCount,
     order,
@@ -193,6 +202,7 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
     clock,
     random,
   });
+  const outboxMode = halfTopics.size === 0 ? ordinary : withoutHalfTopics(ordinary, halfTopics);
   const halfMode =
     half === undefined || options.mode === "outbox"
       ? undefined
@@ -253,6 +263,7 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
           'Send inside mq.transaction or by mq.in(tx); outsideTx: "send-now" allows sending without a transaction.';
         throw new TxError("outside_transaction", text);
       }
+      refuseHalfTopic(message, halfTopics);
       return sendNow(sender, message, parts);
     },
     async status(txId, { fence = false } = {}) {
@@ -305,6 +316,9 @@ const startHalf = async (
     timers,
     random,
     log,
+  }).catch(async (error: unknown) => {
+    await barrier.close();
+    throw error;
   });
   const stop = async (): Promise<void> => {
     await mode.stop();
@@ -354,11 +368,14 @@ export const createInbox = (options: {
 /** Makes or upgrades the tables; may be run at any time, by any number. */
 export const migrate = async (mysql: string | Mysql2Pool): Promise<MigrationReport> => {
   const own = typeof mysql === "string" ? openMysqlPool(mysql, { connections: 1 }) : undefined;
-  const connection = await (own ?? (mysql as Mysql2Pool)).getConnection();
   try {
-    return await migrateOutbox(fromMysql2(connection));
+    const connection = await (own ?? (mysql as Mysql2Pool)).getConnection();
+    try {
+      return await migrateOutbox(fromMysql2(connection));
+    } finally {
+      connection.release();
+    }
   } finally {
-    connection.release();
     await own?.end();
   }
 };
@@ -396,7 +413,8 @@ const joinParts = async ({ rocketmq, escapement, ingestTopic = ingestTopicDefaul
   const relayOutbox = new MysqlOutbox(pool, shardCount);
   const sink = createRocketmqSink({ ...rocketmq, plainTopics: new Set([ingestTopic]), clock, timers, log });
   const delayServer = escapement === undefined ? undefined : delayServerAt(escapement);
-  const sender = createRowSender({ sink, ingestTopic, delayServer: delayServer?.port });
+  const cancelsInVain = cancelsInVainSaid({ clock, log });
+  const sender = createRowSender({ sink, ingestTopic, delayServer: delayServer?.port, cancelsInVain });
   const owner = `${hostname().slice(0, 24)}:${process.pid}:${timeOrderedId(clock.nowMs(), random.bytes(new Uint8Array(10)), 0).slice(19)}`;
   return {
     clock,

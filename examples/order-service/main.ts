@@ -1,6 +1,7 @@
 /**
  * Orders that time out unless they are paid, in a service that keeps its rows and its messages together. Needs a
- * database (`npm run services -- start mysql`, or MYSQL_URL) and a running server (`npm start`):
+ * database (`npm run services -- start mysql`, or MYSQL_URL with the right to CREATE DATABASE: it makes its own,
+ * order_service_example, anew each time) and a running server (`npm start`):
  *
  *   node examples/order-service/main.ts [--chaos] [--seconds 30] [--pay-within 10]
  *

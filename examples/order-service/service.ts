@@ -52,7 +52,7 @@ const consume = (topic: string, group: string, work: (order: Order, tx: PoolConn
       await inbox.once(fromMysql2(tx), group, id, () => work(order, tx));
       await tx.commit();
     } catch (error) {
-      await tx.rollback();
+      await tx.rollback().catch(() => tx.destroy()); // a connection that is dead must not hide what happened
       throw error; // the consumer tries again
     } finally {
       tx.release();

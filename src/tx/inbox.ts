@@ -26,23 +26,38 @@ export type InboxOptions = { readonly store: InboxStore; readonly classify: Clas
 const textBytesMax = 255;
 const sweepMax = 5_000;
 
-export const createInboxOn = ({ store, classify, keepMs }: InboxOptions): Inbox => ({
-  async once(tx, group, messageId, work) {
-    checkText(group, "group");
-    checkText(messageId, "messageId");
-    const fault = tx.fault();
-    if (fault !== undefined) throw new TxError("not_a_transaction", fault);
+export const createInboxOn = ({ store, classify, keepMs }: InboxOptions): Inbox => {
+  /** Without a transaction the row would stay when the work fails, and the work would never be done. */
+  const proveOpen = async (tx: JoinedTransaction): Promise<void> => {
+    await store.setSavepoint(tx);
     try {
-      await store.note(tx, group, messageId);
+      await store.releaseSavepoint(tx);
     } catch (error) {
-      if (classify(error) === "duplicate") return "duplicate";
-      throw error;
+      if (classify(error) !== "savepoint-gone") throw error;
+      const text = "This connection has no open transaction; call once between BEGIN and COMMIT.";
+      throw new TxError("not_a_transaction", text, { cause: error });
     }
-    await work();
-    return "ran";
-  },
-  sweep: (limit = sweepMax) => store.sweep(keepMs, limit),
-});
+  };
+
+  return {
+    async once(tx, group, messageId, work) {
+      checkText(group, "group");
+      checkText(messageId, "messageId");
+      const fault = tx.fault();
+      if (fault !== undefined) throw new TxError("not_a_transaction", fault);
+      await proveOpen(tx);
+      try {
+        await store.note(tx, group, messageId);
+      } catch (error) {
+        if (classify(error) === "duplicate") return "duplicate";
+        throw error;
+      }
+      await work();
+      return "ran";
+    },
+    sweep: (limit = sweepMax) => store.sweep(keepMs, limit),
+  };
+};
 
 /** A cut text could make two messages one. */
 const checkText = (text: string, field: string): void => {

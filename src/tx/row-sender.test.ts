@@ -2,6 +2,8 @@ import { describe, expect, it } from "vitest";
 import type { SendResult } from "../dispatch/sink.port.ts";
 import { type MessageId, timeOrderedId } from "../message/id.ts";
 import type { DelayedMessage } from "../message/message.ts";
+import { type Log, silentLog } from "../runtime/log.ts";
+import { cancelsInVainSaid } from "./cancels-in-vain.ts";
 import type { OutboxRow } from "./outbox.port.ts";
 import { createRowSender } from "./row-sender.ts";
 
@@ -105,5 +107,26 @@ describe("rows are sent", () => {
     expect(canceled).toEqual([["k", "g"]]);
     expect(outcomes.map(({ ok }) => ok)).toEqual([true, false]);
     expect(outcomes[1]).toMatchObject({ class: "transient", code: "delay_server_failed" });
+  });
+});
+
+describe("a cancel where no delay server is known", () => {
+  it("waits, and what to do is said once a minute", async () => {
+    let nowMs = 0;
+    const said: string[] = [];
+    const log = { ...silentLog, error: (_: object, text: string) => said.push(text) } as unknown as Log;
+    const clock = { monotonicMs: () => nowMs };
+    const sink = { send: async () => [], close: async () => {} };
+    const cancelsInVain = cancelsInVainSaid({ clock, log });
+    const send = createRowSender({ sink, ingestTopic: "ESC_INGEST", delayServer: undefined, cancelsInVain });
+    const cancels = () =>
+      send([row({ kind: "cancel", head: { key: "k" } }), row({ kind: "cancel", head: { key: "l" } })]);
+    for (const outcome of await cancels()) expect(outcome).toMatchObject({ ok: false, code: "delay_server_missing" });
+    nowMs = 59_999;
+    await cancels();
+    expect(said).toEqual([expect.stringContaining("escapement: { url }")]);
+    nowMs = 60_000;
+    await cancels();
+    expect(said).toHaveLength(2);
   });
 });

@@ -27,11 +27,13 @@ export type RowSenderOptions = {
   /** Where delayed messages go in; its messages must get no properties of ours from the sink. */
   readonly ingestTopic: string;
   readonly delayServer: DelayServer | undefined;
+  /** There was a cancel, and no delay server is known. */
+  readonly cancelsInVain?: () => void;
 };
 
 export type RowSender = (rows: readonly OutboxRow[]) => Promise<readonly RowOutcome[]>;
 
-export const createRowSender = ({ sink, ingestTopic, delayServer }: RowSenderOptions): RowSender => {
+export const createRowSender = ({ sink, ingestTopic, delayServer, cancelsInVain }: RowSenderOptions): RowSender => {
   const sendBatch = async (topic: string, batch: readonly Prepared[]): Promise<RowOutcome[]> => {
     const results = await sink.send(
       topic,
@@ -46,12 +48,13 @@ export const createRowSender = ({ sink, ingestTopic, delayServer }: RowSenderOpt
   const cancel = async (row: OutboxRow): Promise<RowOutcome> => {
     const { key, messageGroup } = row.head;
     if (delayServer === undefined || key === undefined) {
+      cancelsInVain?.();
       return {
         row,
         ok: false,
         class: "transient",
         code: "delay_server_missing",
-        detail: "this relay knows no delay server",
+        detail: "this process sends the outbox without knowing the delay server's address",
       };
     }
     try {

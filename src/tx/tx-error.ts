@@ -5,6 +5,7 @@
 export const txErrorTable = {
   outside_transaction: "The message was to be sent outside of a transaction; nothing was sent.",
   not_a_transaction: "What was handed over is not an open transaction; nothing was written.",
+  savepoint_refused: "The database takes no savepoint from this library as it is set up; nothing was written.",
   transaction_ended_inside:
     "The transaction ended inside the callback; what was written before is committed, and its messages will be sent.",
   commit_outcome_unknown: "COMMIT was sent and no answer came; whatever holds for the rows holds for the messages.",
@@ -22,6 +23,7 @@ export const txErrorTable = {
     "The body is larger than what is kept for sending it again; nothing was written for this message.",
   half_refused: "The broker will never take this half message; the transaction was rolled back.",
   half_fenced: "A check was told that this message is rolled back; its transaction must not commit.",
+  half_topic: "This topic takes half messages only, and this would have been an ordinary one; nothing was written.",
   half_missing: "The producer was made without half mode.",
   closed: "The producer is closed.",
 } as const;

@@ -1,5 +1,9 @@
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { PassThrough } from "node:stream";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+
 import { pauseMs } from "../../src/adapters/rocketmq/testing.ts";
+import { Output } from "../../src/cli/output.ts";
+import { runProgram } from "../../src/cli/program.ts";
 import { examineCluster } from "../../src/half-doctor.ts";
 import { silentLog } from "../../src/runtime/log.ts";
 import { type RunningBroker, startBroker } from "../../src/start-broker.ts";
@@ -119,4 +123,21 @@ describe("half messages at the embedded broker", () => {
     });
     expect(healthy).toBe(true);
   });
+
+  it("the doctor's command gets in as the server does: with ROCKETMQ_TLS it does not speak plainly to the proxy", async () => {
+    const reachability = async (): Promise<string> => {
+      const out = new PassThrough();
+      const line = `tx doctor --json --topic ${topic} --broker ${broker.endpoint} --endpoint ${broker.endpoint} --wait-for-check 2s`;
+      await runProgram(line.split(" "), new Output(out, new PassThrough()));
+      const { findings } = JSON.parse(String(out.read())) as { findings: { code: string; level: string }[] };
+      return findings.find(({ code }) => code === "check_reachability")!.level;
+    };
+    expect(await reachability()).toBe("ok");
+    vi.stubEnv("ROCKETMQ_TLS", "true");
+    try {
+      expect(await reachability()).not.toBe("ok");
+    } finally {
+      vi.unstubAllEnvs();
+    }
+  }, 30_000);
 });

@@ -189,10 +189,15 @@ describe("one API for both modes", () => {
   });
 
   it("is switched by configuration alone, and those on the way are still answered for", async () => {
-    const outbox = await open({ mode: "outbox", half: { topics: [plain] }, fastPath: false, relay: false });
+    const configured = { mode: "outbox", topic: plain } as const;
+    const outbox = await open({ mode: configured.mode, fastPath: false, relay: false, outsideTx: "send-now" });
     const before = await lab.waiting();
-    await outbox.transaction((_, q) => q.send({ topic: plain, body: "by outbox" }));
+    await outbox.transaction((_, q) => q.send({ topic: configured.topic, body: "by outbox" }));
     expect(await lab.waiting()).toBe(before + 1);
+    // Under the old name it would be refused by the broker after the commit.
+    const old = outbox.transaction((_, q) => q.send({ topic: half, body: "never" }));
+    await expect(old).rejects.toMatchObject({ code: "half_topic" });
+    await expect(outbox.send({ topic: half, body: "never" })).rejects.toMatchObject({ code: "half_topic" });
     await outbox.close();
     await watching.plain.until("by outbox", 10_000); // by the relay of the other producer
   });

@@ -1,7 +1,7 @@
 // The inbox on a real MariaDB: work that is done once though messages come twice.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createInbox, fromMysql2, type Inbox } from "../../src/tx-producer.ts";
+import { createInbox, createTxProducer, fromMysql2, type Inbox } from "../../src/tx-producer.ts";
 import { type Lab, openLab, pauseMs } from "./lab.ts";
 
 let lab: Lab;
@@ -61,6 +61,32 @@ describe("inbox.once", () => {
     const [first, second] = await Promise.allSettled([failing, consume("g", "m4")]);
     expect(first.status).toBe("rejected");
     expect(second).toEqual({ status: "fulfilled", value: "ran" });
+  });
+
+  test("a connection without a transaction is refused before anything is written: its note would outlive failed work", async () => {
+    const connection = await lab.pool.getConnection();
+    let worked = 0;
+    const once = () => inbox.once(fromMysql2(connection), "g", "m6", async () => void worked++);
+    await expect(once()).rejects.toMatchObject({ code: "not_a_transaction" });
+    await connection.beginTransaction();
+    await connection.commit();
+    await expect(once()).rejects.toMatchObject({ code: "not_a_transaction" });
+    connection.release();
+    expect(worked).toBe(0);
+    expect(await consume("g", "m6")).toBe("ran");
+  });
+
+  test("inside mq.transaction it leaves that one's proof alone", async () => {
+    const rocketmq = { endpoint: "127.0.0.1:1" };
+    await using mq = await createTxProducer({ rocketmq, db: fromMysql2(lab.pool), relay: false, fastPath: false });
+    const outcome = await mq.transaction(async (tx, q) => {
+      await q.send({ topic: "next", body: "x" });
+      return inbox.once(fromMysql2(tx), "g", "m7", async () => {
+        await q.send({ topic: "next", body: "y" });
+      });
+    });
+    expect(outcome).toBe("ran");
+    expect(await lab.waiting()).toBe(2);
   });
 
   test("names that a column would cut are refused, because two of them could become one", async () => {

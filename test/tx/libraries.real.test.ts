@@ -1,6 +1,7 @@
 // The executors, each with its library's real package on a real MariaDB: joining, beginning, rolling back, deadlocks
 // seen through the library's own errors, and objects that are no open transaction.
 
+import { inspect } from "node:util";
 import { sql as drizzleSql } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/mysql2";
 import knexFactory from "knex";
@@ -46,6 +47,21 @@ type Case = {
   own(work: (joined: JoinedTransaction, run: Run) => Promise<void>): Promise<void>;
   /** The database itself, mistaken for a transaction. */
   mistaken(): JoinedTransaction;
+};
+
+const prisma = async (useTextProtocol: boolean): Promise<Case> => {
+  const client = openPrisma(lab.url, useTextProtocol);
+  opened.push(() => client.$disconnect());
+  const run =
+    (tx: unknown): Run =>
+    (sql, values) =>
+      (tx as typeof client).$executeRawUnsafe(sql, ...values);
+  return {
+    db: fromPrisma(client as never) as never,
+    run,
+    own: (work) => client.$transaction(async (tx: never) => work(fromPrisma(tx), run(tx))),
+    mistaken: () => fromPrisma(client as never),
+  };
 };
 
 const cases: Record<string, () => Promise<Case>> = {
@@ -130,20 +146,8 @@ const cases: Record<string, () => Promise<Case>> = {
       mistaken: () => fromKysely(db, kyselySql),
     };
   },
-  async Prisma() {
-    const client = openPrisma(lab.url);
-    opened.push(() => client.$disconnect());
-    const run =
-      (tx: unknown): Run =>
-      (sql, values) =>
-        (tx as typeof client).$executeRawUnsafe(sql, ...values);
-    return {
-      db: fromPrisma(client as never) as never,
-      run,
-      own: (work) => client.$transaction(async (tx: never) => work(fromPrisma(tx), run(tx))),
-      mistaken: () => fromPrisma(client as never),
-    };
-  },
+  Prisma: () => prisma(true),
+  "Prisma, prepared": () => prisma(false),
 };
 
 describe.each(Object.keys(cases))("%s", (name) => {
@@ -217,6 +221,28 @@ describe.each(Object.keys(cases))("%s", (name) => {
     const notes = await lab.rows("SELECT note FROM orders WHERE id IN (?, ?)", [a, b]);
     expect(notes.map(({ note }) => note)).toEqual(["2", "2"]);
     await until("received", () => [a, b].every((id) => received.bodies().includes(`${id}!`)));
+  });
+
+  test("what the database refuses says so without the body, in whatever the library has made of it", async () => {
+    await using mq = await producer();
+    const secret = "secret-body";
+    await lab.run("ALTER TABLE escapement_outbox MODIFY head VARBINARY(1) NOT NULL");
+    try {
+      const owned = mq.transaction((_, q) => q.send({ topic, body: secret }));
+      const joined = one.own(async (tx) => void (await mq.in(tx).send({ topic, body: secret })));
+      for (const failing of [owned, joined]) {
+        const error = await failing.then(
+          () => undefined,
+          (thrown: unknown) => thrown,
+        );
+        expect(error).toMatchObject({ errno: 1406, message: expect.stringContaining("Data too long") });
+        const everything = inspect(error, { depth: null, showHidden: true, maxStringLength: null });
+        expect(everything).not.toContain(secret);
+        expect(everything).not.toContain(Buffer.from(secret).toString("hex"));
+      }
+    } finally {
+      await lab.run("ALTER TABLE escapement_outbox MODIFY head BLOB NOT NULL");
+    }
   });
 
   test("what is no open transaction is refused: the database itself, and a transaction that has ended", async () => {

@@ -30,15 +30,12 @@ const PrismaClient = getPrismaClient({
   },
 });
 
-export const openPrisma = (url: string) => {
+/** @param useTextProtocol as MySQL needs it; MariaDB takes savepoints either way */
+export const openPrisma = (url: string, useTextProtocol: boolean) => {
   const { hostname: host, port, username: user, password, pathname } = new URL(url);
-  const adapter = new PrismaMariaDb({
-    host,
-    port: Number(port),
-    user,
-    password,
-    database: pathname.slice(1),
-    connectionLimit: 5,
-  });
+  const adapter = new PrismaMariaDb(
+    { host, port: Number(port), user, password, database: pathname.slice(1), connectionLimit: 5 },
+    { useTextProtocol },
+  );
   return new PrismaClient({ adapter, errorFormat: "minimal" });
 };

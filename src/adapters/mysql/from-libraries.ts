@@ -5,6 +5,7 @@ import type {
   SqlValue,
   TransactionalDatabase,
 } from "../../tx/database.port.ts";
+import { bare } from "./bare-error.ts";
 
 /**
  * Transactions of the common libraries, each by its public way to run a statement of one's own. No library is imported:
@@ -39,9 +40,13 @@ const library = <Tx>(
   begin: <T>(work: (tx: Tx) => Promise<T>) => Promise<T>,
   executorOf: (tx: Tx) => SqlExecutor,
 ): Library<Tx> => ({
-  execute,
+  ...bareExecutor({ execute }),
   fault,
-  transaction: (work) => begin((tx) => work(tx, executorOf(tx))),
+  transaction: (work) => begin((tx) => work(tx, bareExecutor(executorOf(tx)))),
+});
+
+const bareExecutor = ({ execute }: SqlExecutor): SqlExecutor => ({
+  execute: (sql, values) => bare(() => execute(sql, values)),
 });
 
 const notOne = (what: string): string =>

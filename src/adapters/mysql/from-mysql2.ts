@@ -1,6 +1,7 @@
 import type { Connection, PoolConnection } from "mysql2/promise";
 import type { JoinedTransaction, SqlExecutor, TransactionalDatabase } from "../../tx/database.port.ts";
 import { TxError } from "../../tx/tx-error.ts";
+import { bare } from "./bare-error.ts";
 import { ask, type Mysql2Pool } from "./mysql-connection.ts";
 
 /** mysql2's own pools and connections: a pool to begin transactions on, a connection to join one. */
@@ -25,7 +26,7 @@ const promisedOf = (given: unknown): unknown => {
 };
 
 const executorOf = (connection: Pick<Connection, "query">): SqlExecutor => ({
-  execute: async (sql, values) => (await ask(connection, sql, values)).rows,
+  execute: async (sql, values) => (await bare(() => ask(connection, sql, values))).rows,
 });
 
 const joined = (connection: Connection): JoinedTransaction => ({

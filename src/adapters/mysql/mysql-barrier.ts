@@ -20,7 +20,8 @@ import { classifyMysqlFailure, errnoOf } from "./mysql-failure.ts";
  * check inserts "rolled back", and either it waits (and gives up: not known), or finds the committed row, or has won, and
  * then the business transaction's insert of the same key fails. Three things that would break it are seen to: it must be
  * the primary, since a replica may not have the row yet; the wait must be short, since each takes a connection; and a
- * check is one statement outside of any transaction, so that it holds nothing itself.
+ * check is one statement outside of any transaction, so that it holds nothing itself and its row stays, also on
+ * connections that the application opens with autocommit off.
  *
  * `turn_ms` is empty once there is nothing left to do for a row. So its index holds the work alone, and what is settled
  * lies together, by age.
@@ -79,19 +80,23 @@ export const createMysqlBarrier = ({ pool, isReplica = false, lockWaitS = 1 }: M
     return affected === 1;
   };
 
-  /** Runs `act` on a connection whose lock waits are short, and gives it back as it was. */
+  /** Runs `act` on a connection whose lock waits are short and that commits by itself, and gives it back as it was. */
   const withShortWaits = async <T>(act: (on: Statement) => Promise<T>): Promise<T> => {
     const connection: PoolConnection = await pool.getConnection();
     const on: Statement = (sql, values = []) => ask(connection, sql, values);
-    let before: number | undefined;
+    const set = async (waitS: number, autocommit: number): Promise<void> => {
+      await on("SET SESSION innodb_lock_wait_timeout = ?, SESSION autocommit = ?", [waitS, autocommit]);
+    };
+    let before: { readonly waitS: number; readonly autocommit: number } | undefined;
     try {
-      const { rows } = await on("SELECT @@session.innodb_lock_wait_timeout AS waitS");
-      before = Number(rows[0]!.waitS);
-      await on("SET SESSION innodb_lock_wait_timeout = ?", [lockWaitS]);
+      const { rows } = await on(
+        "SELECT @@session.innodb_lock_wait_timeout AS waitS, @@session.autocommit AS autocommit",
+      );
+      before = { waitS: Number(rows[0]!.waitS), autocommit: Number(rows[0]!.autocommit) };
+      await set(lockWaitS, 1);
       return await act(on);
     } finally {
-      const restored =
-        before === undefined ? Promise.resolve() : on("SET SESSION innodb_lock_wait_timeout = ?", [before]);
+      const restored = before === undefined ? Promise.resolve() : set(before.waitS, before.autocommit);
       await restored.then(
         () => connection.release(),
         () => connection.destroy(),

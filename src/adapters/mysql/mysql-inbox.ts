@@ -13,6 +13,14 @@ export class MysqlInbox implements InboxStore {
     this.#connection = new MysqlConnection(pool);
   }
 
+  setSavepoint: InboxStore["setSavepoint"] = async (sql) => {
+    await sql.execute("SAVEPOINT escapement_inbox", []);
+  };
+
+  releaseSavepoint: InboxStore["releaseSavepoint"] = async (sql) => {
+    await sql.execute("RELEASE SAVEPOINT escapement_inbox", []);
+  };
+
   note: InboxStore["note"] = async (sql, group, messageId) => {
     await sql.execute(`INSERT INTO escapement_inbox (consumer_group, message_id, at) VALUES (?, ?, ${nowMs})`, [
       Buffer.from(group),

@@ -105,6 +105,18 @@ export const migrateOutbox = async (
   sql: SqlExecutor,
   known: readonly Migration[] = migrations,
 ): Promise<MigrationReport> => {
+  // The version is a row: where autocommit is off it would not stay.
+  const [session] = await sql.execute("SELECT @@session.autocommit AS autocommit", []);
+  const commitsAlone = Number(session?.autocommit) === 1;
+  if (!commitsAlone) await sql.execute("SET SESSION autocommit = 1", []);
+  try {
+    return await migrateLocked(sql, known);
+  } finally {
+    if (!commitsAlone) await sql.execute("SET SESSION autocommit = 0", []);
+  }
+};
+
+const migrateLocked = async (sql: SqlExecutor, known: readonly Migration[]): Promise<MigrationReport> => {
   await sql.execute(
     `CREATE TABLE IF NOT EXISTS escapement_outbox_schema (
       version INT UNSIGNED NOT NULL PRIMARY KEY,

@@ -2,6 +2,7 @@ import { type Command, Option } from "commander";
 import { UsageError } from "../exit-codes.ts";
 import { timeoutMs, wholeNumber } from "../flag-values.ts";
 import type { Output } from "../output.ts";
+import { rocketmqAccess } from "../rocketmq-access.ts";
 import type { GlobalFlags } from "../session.ts";
 import { duration, number, printable, table } from "../wording.ts";
 
@@ -10,7 +11,10 @@ import { duration, number, printable, table } from "../wording.ts";
 type MysqlFlags = { readonly mysql?: string };
 
 const mysqlOption = (): Option =>
-  new Option("--mysql <url>", "the database: mysql://user:password@host:3306/name").env("MYSQL_URL");
+  new Option(
+    "--mysql <url>",
+    "the database: mysql://user:password@host:3306/name (a password is better in MYSQL_URL)",
+  ).env("MYSQL_URL");
 
 const mysqlOf = ({ mysql }: MysqlFlags): string => {
   if (mysql === undefined || mysql === "") throw new UsageError("Say which database: --mysql URL, or set MYSQL_URL.");
@@ -132,14 +136,12 @@ Example:
         throw new UsageError("Say where RocketMQ is: --endpoint HOST:PORT, or set ROCKETMQ_ENDPOINT.");
       }
       const { runRelay } = await import("../../run-relay.ts");
-      const { ROCKETMQ_TLS: tls, ROCKETMQ_ACCESS_KEY: accessKey, ROCKETMQ_ACCESS_SECRET: accessSecret } = process.env;
       await runRelay({
         mysql,
         rocketmq: {
           endpoint,
           sendTimeoutMs: sendTimeout,
-          ...(tls === "true" ? { tls: {} } : undefined),
-          ...(accessKey && accessSecret ? { credentials: { accessKey, accessSecret } } : undefined),
+          ...rocketmqAccess(process.env),
         },
         ...(delayServer === undefined ? undefined : { delayServer }),
         ingestTopic,

@@ -5,6 +5,7 @@ import { brokerOption } from "../brokers.ts";
 import { exitCode, QuietExit, UsageError } from "../exit-codes.ts";
 import { timeoutMs, wholeNumber, word } from "../flag-values.ts";
 import type { Output } from "../output.ts";
+import { rocketmqAccess } from "../rocketmq-access.ts";
 import type { GlobalFlags } from "../session.ts";
 import { printable, table } from "../wording.ts";
 
@@ -48,7 +49,8 @@ export const addTx = (program: Command, output: Output): void => {
     .addHelpText(
       "after",
       `
-Ends with 1 when something is bad.
+Ends with 1 when something is bad. The probes read ROCKETMQ_TLS, ROCKETMQ_ACCESS_KEY and ROCKETMQ_ACCESS_SECRET as
+escapement serve does.
 
 Example:
   escapement tx doctor --topic orders_tx --broker 10.0.0.5:10911 --endpoint 10.0.0.5:8081 --wait-for-check 2m`,
@@ -64,7 +66,7 @@ Example:
       const report = await examineCluster({
         topics: flags.topic,
         brokers,
-        session: { endpoint },
+        session: { endpoint, ...rocketmqAccess(process.env) },
         log: silentLog,
         ...(waitForCheck === undefined ? {} : { waitForCheckMs: waitForCheck }),
         ...(proxyMemory === undefined ? {} : { proxyMemoryMs: proxyMemory }),
