@@ -2,7 +2,8 @@ import type { MessageId } from "../message/id.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { reach } from "../runtime/failpoint.ts";
 import type { Log } from "../runtime/log.ts";
-import { runnable } from "./lanes.ts";
+import { removeCanceled } from "./canceled-rows.ts";
+import { placesAsked, runnable } from "./lanes.ts";
 import type { Outbox, OutboxMessage, OutboxRow, OwnRow } from "./outbox.port.ts";
 import type { RowSender } from "./row-sender.ts";
 import type { TxCounts } from "./tx-counts.ts";
@@ -32,8 +33,8 @@ const waitingMax = 10_000;
 /** Bodies in memory. */
 const waitingBytesMax = 64 * 1024 * 1024;
 const roundTxsMax = 500;
-/** Rows of a lane that stand before ours; more than this is a backlog, and the relay's. */
-const placesMax = 2_000;
+/** Rows of a lane that are sent and not removed yet; with more than this before ours it is left to the relay. */
+const goneOfLaneMax = 100;
 const graceShare = 0.5;
 
 type Offer = {
@@ -131,14 +132,16 @@ export class FastPath {
       counts.leftToRelay(outcomes.length - sent.length);
       relayExpects();
     }
-    this.#remove(sent.map(({ row }) => row.row));
+    const done = sent.map(({ row }) => row);
+    await removeCanceled(outbox, done);
+    this.#remove(done.map(({ row }) => row));
   }
 
   async #allowed(found: readonly OwnRow[]): Promise<ReadonlySet<number>> {
-    const lanes = [...new Set(found.flatMap(({ lane }) => (lane === undefined ? [] : [lane])))];
-    if (lanes.length === 0) return new Set(found.map(({ row }) => row));
+    const lanes = placesAsked(found, Math.min(goneOfLaneMax, this.#gone.size));
+    if (lanes.size === 0) return new Set(found.map(({ row }) => row));
     const upTo = Math.max(...found.map(({ row }) => row));
-    const places = await this.#options.outbox.placesOf(lanes, upTo, placesMax);
+    const places = await this.#options.outbox.placesOf(lanes, upTo);
     return new Set(runnable(found, places, this.#gone).rows);
   }
 

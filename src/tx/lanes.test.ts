@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { runnable, waves } from "./lanes.ts";
+import { placesAsked, runnable, waves } from "./lanes.ts";
 
 const place = (lane: number, row: number, inMs = 0) => ({ lane, row, inMs });
 
@@ -48,6 +48,15 @@ describe("what of a batch may be sent", () => {
   it("is nothing of a lane that the question was cut before", () => {
     expect(runnable([{ row: 2, lane: 9 }], []).rows).toEqual([]);
   });
+});
+
+it("asks for one place more than the batch holds of a lane, and for those that may be gone", () => {
+  const batch = [1, 1, 2, undefined].map((lane) => ({ lane }));
+  expect([...placesAsked(batch)]).toEqual([
+    [1, 3],
+    [2, 2],
+  ]);
+  expect(placesAsked(batch, 10).get(2)).toBe(12);
 });
 
 describe("waves", () => {

@@ -45,6 +45,16 @@ export const runnable = (
   return { rows, blocked };
 };
 
+/**
+ * How many places of each lane tell where its first row outside of the batch is: one more than the batch holds, and as
+ * many as may be gone.
+ */
+export const placesAsked = (batch: readonly Pick<RowStub, "lane">[], goneMax = 0): ReadonlyMap<number, number> => {
+  const asked = new Map<number, number>();
+  for (const { lane } of batch) if (lane !== undefined) asked.set(lane, (asked.get(lane) ?? 1 + goneMax) + 1);
+  return asked;
+};
+
 /** Sent one wave after the other: no wave holds two rows of one lane, and lanes keep the order of their rows. */
 export const waves = <T extends { readonly row: number; readonly lane: number | undefined }>(
   rows: readonly T[],

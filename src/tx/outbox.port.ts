@@ -51,8 +51,12 @@ export type OutboxRow = {
 };
 
 /** A row before its body is fetched. */
-export type RowStub = { readonly row: number; readonly lane: number | undefined; readonly bodyBytes: number };
+export type RowStub = Pick<OutboxRow, "row" | "lane" | "kind" | "topic" | "dueAtMs"> & {
+  readonly bodyBytes: number;
+  readonly dueSinceMs: number;
+};
 export type LanePlace = { readonly row: number; readonly lane: number; readonly inMs: number };
+export type DelayedPlace = Pick<OutboxRow, "row" | "id" | "createdAtMs">;
 export type OwnRow = Pick<OutboxRow, "row" | "id" | "lane" | "dueAtMs" | "createdAtMs">;
 
 /** Of a transaction that we began, or of a join; which may well be inside of one that we began. */
@@ -62,11 +66,11 @@ export type Savepoint = "whole" | "join";
 export interface OutboxWriter {
   /** Rows that the relay leaves alone for `graceMs`. */
   write(sql: SqlExecutor, txId: MessageId, message: OutboxMessage, graceMs: number): Promise<void>;
-  /** Takes an unsent row back. */
+  /** Takes an unsent row back that this transaction sees; it must not hold up others when there is none. */
   remove(sql: SqlExecutor, id: MessageId): Promise<void>;
   /** Waits its turn among the transactions that write this lane, so that rows are in the order of the commits. */
   lockLane(sql: SqlExecutor, lane: number): Promise<void>;
-  /** The grace and the delays that count from the commit begin now. */
+  /** The grace and the delays that count from the commit begin now. Right before COMMIT only: it reads. */
   touch(sql: SqlExecutor, txId: MessageId, graceMs: number): Promise<void>;
   /** That this transaction was committed; fails as `duplicate` when it was fenced. */
   mark(sql: SqlExecutor, txId: MessageId): Promise<void>;
@@ -82,12 +86,14 @@ export interface Outbox {
   readonly shardCount: number;
   /** Committed rows of these transactions. */
   rowsOf(txIds: readonly MessageId[]): Promise<readonly OwnRow[]>;
-  /** Every row of these lanes up to `upToRow`, by lane and row; cut at `limit`. */
-  placesOf(lanes: readonly number[], upToRow: number, limit: number): Promise<readonly LanePlace[]>;
+  /** The first rows of each of these lanes, as many as are asked for or more, up to `upToRow`. */
+  placesOf(lanes: ReadonlyMap<number, number>, upToRow: number): Promise<readonly LanePlace[]>;
+  /** Committed rows with delayed messages of these names. */
+  delayed(ids: readonly MessageId[]): Promise<readonly DelayedPlace[]>;
   /** The shards that hold something, and in how many milliseconds their first row is due (0: now). */
   nextDue(shards: readonly number[]): Promise<readonly { readonly shard: number; readonly inMs: number }[]>;
-  /** What is due in a shard, in the order of becoming due; rows that somebody has locked are left out. */
-  due(shard: number, limit: number): Promise<readonly RowStub[]>;
+  /** What is due in a shard, in the order of becoming due; rows that somebody has locked are left out. `after`: only what comes behind it. */
+  due(shard: number, limit: number, after?: RowStub): Promise<readonly RowStub[]>;
   /** With bodies; rows that are gone meanwhile are left out. */
   fetch(rows: readonly number[]): Promise<readonly OutboxRow[]>;
   /** Answers how many were still there. */

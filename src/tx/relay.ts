@@ -2,7 +2,9 @@ import type { Clock } from "../runtime/clock.ts";
 import { reach } from "../runtime/failpoint.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Random } from "../runtime/random.ts";
-import { runnable } from "./lanes.ts";
+import { Away, type Destination, destinationOf, type Probe, probeRows, waitMaxMs } from "./away.ts";
+import { removeCanceled } from "./canceled-rows.ts";
+import { placesAsked, runnable } from "./lanes.ts";
 import type { Outbox, OutboxRow, RowStub, ShardLeases } from "./outbox.port.ts";
 import { fencesKeptMs, outcomesKeptMinMs } from "./outcomes.ts";
 import type { RowOutcome, RowSender } from "./row-sender.ts";
@@ -15,9 +17,9 @@ import type { TxCounts } from "./tx-counts.ts";
  * One relay reads a shard at a time, known by a lease; a relay that overstays its lease sends a batch twice under the
  * same ids, and loses nothing. Several shards are worked on at once.
  *
- * When the broker does not answer at all, only a small batch is tried now and then, and goes behind the others: an hour
- * without a broker costs the database a few statements a second. When one topic or message fails, its rows wait longer
- * with every attempt, and everybody else goes on.
+ * Where nobody answers, only a few rows are tried now and then (away.ts), and the others are looked for behind them:
+ * without a lock kept or a row changed, some thousand rows at a time, for a tenth of the time at most. When one topic or
+ * message is refused, its rows wait longer with every attempt, and everybody else goes on.
  */
 export type RelayOptions = {
   readonly outbox: Outbox;
@@ -57,12 +59,11 @@ export const relayDefaults: RelaySettings = {
 
 /** Of bodies fetched at a time: a batch of 4 MB bodies must not take 800 MB. */
 const fetchBytesMax = 8 * 1024 * 1024;
-const placesMax = 5_000;
 const rowWait = { baseMs: 500, maxMs: 60_000 };
-/** After a batch that found no broker, and again and again up to the second. */
-const pauseFirstMs = 250;
-const pauseMaxMs = 5_000;
-const probeRows = 8;
+/** Rows looked at in a shard while somebody is away, to find those of others. */
+const lookRows = 2_000;
+/** Looking in vain takes one part of the time, and waiting this many. */
+const restShare = 9;
 /** What says that nobody is there, rather than something about a topic or message. */
 const nobodyThere: ReadonlySet<string> = new Set([
   "broker_unavailable",
@@ -81,8 +82,11 @@ export class Relay {
   readonly #options: RelayOptions;
   #owned: readonly number[] = [];
   #leaseAtMs = Number.NEGATIVE_INFINITY;
-  #pauseMs = 0;
-  #pausedUntilMs = 0;
+  readonly #away = new Away();
+  /** Up to where a shard holds nothing but rows of who is away. */
+  readonly #passed = new Map<number, RowStub>();
+  #lookAgainAtMs = 0;
+  #trying: Promise<void> | undefined;
   #expectingUntilMs = 0;
   #sweptAtMs = Number.NEGATIVE_INFINITY;
   /** Rows that may be sent by now, by the bounded rate. */
@@ -103,36 +107,36 @@ export class Relay {
     const startedMs = clock.monotonicMs();
     await this.#keepShards(startedMs);
     await this.#sweep(startedMs);
-    if (this.#pausedUntilMs > startedMs) return Math.min(this.#pausedUntilMs - startedMs, settings.leaseMs / 3);
     if (this.#owned.length === 0) return settings.idlePollMs[1];
     const next = await outbox.nextDue(this.#owned);
     const due = next.filter(({ inMs }) => inMs <= 0).map(({ shard }) => shard);
-    if (due.length === 0) return this.#idleMs(Math.min(...next.map(({ inMs }) => inMs)));
+    if (due.length === 0 && this.#away.size === 0) return this.#idleMs(Math.min(...next.map(({ inMs }) => inMs)));
     const rows = this.#allowedRows();
     if (rows === 0) return 20;
-    // A probe when the broker was away: one shard, few rows.
-    const probing = this.#pauseMs > 0;
-    const shards = probing ? [due[Math.floor(this.#options.random.float() * due.length)]!] : due;
-    const limit = probing
-      ? probeRows
-      : Math.max(1, Math.min(settings.batch, Math.floor(rows / Math.min(shards.length, settings.parallel))));
-    const left = [...shards];
+    const isLooking = this.#away.size > 0;
+    const left = isLooking && this.#lookAgainAtMs > startedMs ? [] : [...due];
+    const share = Math.min(settings.batch, Math.floor(rows / Math.min(left.length, settings.parallel)));
+    const limit = this.#away.nobodyAnswers ? Math.min(probeRows, settings.batch) : Math.max(1, share);
+    const beganMs = clock.monotonicMs();
     let found = 0;
     const worker = async (): Promise<void> => {
       for (let shard = left.shift(); shard !== undefined; shard = left.shift()) {
-        if (signal.aborted || !this.#holdsLease() || this.#pausedUntilMs > clock.monotonicMs()) return;
-        if (!probing && this.#allowance < 1) return;
+        if (signal.aborted || !this.#holdsLease() || this.#allowance < 1) return;
         found += await this.#work(shard, limit);
       }
     };
-    await Promise.all(Array.from({ length: Math.min(settings.parallel, shards.length) }, worker));
-    // Due, and yet not to be had: somebody has it locked.
-    return found > 0 ? 0 : settings.idlePollMs[0];
+    const workers = Array.from({ length: Math.min(settings.parallel, left.length) }, worker);
+    this.#tryAway(beganMs);
+    await Promise.all(workers);
+    if (found > 0) return 0;
+    // Due, and yet not to be had: somebody has it locked, or is away.
+    return this.#away.size === 0 ? settings.idlePollMs[0] : this.#restMs(beganMs);
   }
 
   /** Gives the shards back, so that others need not wait for the lease. */
   async stop(): Promise<void> {
     this.#owned = [];
+    await this.#trying;
     await this.#options.leases.release(this.#options.owner);
   }
 
@@ -163,6 +167,18 @@ export class Relay {
     return Math.max(1, Math.min(idle, nextInMs));
   }
 
+  #restMs(beganMs: number): number {
+    const { clock, settings } = this.#options;
+    const nowMs = clock.monotonicMs();
+    const [soon, late] = settings.idlePollMs;
+    if (this.#lookAgainAtMs <= nowMs) {
+      const restMs = Math.min(waitMaxMs, restShare * (nowMs - beganMs));
+      this.#lookAgainAtMs = nowMs + Math.max(restMs, this.#passed.size > 0 ? soon : this.#idleMs(late));
+    }
+    const tryInMs = this.#trying === undefined ? this.#away.inMs(nowMs) : soon;
+    return Math.max(1, Math.min(this.#lookAgainAtMs - nowMs, tryInMs, settings.leaseMs / 3));
+  }
+
   /** A bucket of a fifth of a second, filled at the rate. */
   #allowedRows(): number {
     const { clock, settings } = this.#options;
@@ -177,7 +193,7 @@ export class Relay {
   /** Answers how many rows it found. */
   async #work(shard: number, limit: number): Promise<number> {
     const { outbox, sender } = this.#options;
-    const stubs = await outbox.due(shard, limit);
+    const stubs = await this.#claim(shard, limit);
     if (stubs.length === 0) return 0;
     const { rows, blocked } = await this.#ordered(stubs);
     if (blocked.size > 0) {
@@ -190,42 +206,65 @@ export class Relay {
       reach("relay-claimed");
       const outcomes = await sender(fetched);
       reach("relay-sent");
-      await this.#record(outcomes);
-      if (this.#pausedUntilMs > 0 || !this.#holdsLease()) break;
+      const isSilent = await this.#record(shard, outcomes);
+      if (isSilent || !this.#holdsLease()) break;
     }
     return stubs.length;
   }
 
-  async #ordered(stubs: readonly RowStub[]) {
-    const lanes = [...new Set(stubs.flatMap(({ lane }) => (lane === undefined ? [] : [lane])))];
-    if (lanes.length === 0) return runnable(stubs, []);
-    const upTo = Math.max(...stubs.map(({ row }) => row));
-    return runnable(stubs, await this.#options.outbox.placesOf(lanes, upTo, placesMax));
+  /** What is due and not of somebody who is away. */
+  async #claim(shard: number, limit: number): Promise<readonly RowStub[]> {
+    const { outbox } = this.#options;
+    if (this.#away.size === 0) return outbox.due(shard, limit);
+    const looked = await outbox.due(shard, lookRows, this.#passed.get(shard));
+    const others = looked.filter((stub) => !this.#away.has(destinationOf(stub)));
+    if (others.length === 0 && looked.length === lookRows) this.#passed.set(shard, looked.at(-1)!);
+    // At the end: from the start again, for what was committed meanwhile.
+    if (others.length <= limit && looked.length < lookRows) this.#passed.delete(shard);
+    return others.slice(0, limit);
   }
 
-  async #record(outcomes: readonly RowOutcome[]): Promise<void> {
+  #tryAway(nowMs: number): void {
+    if (this.#trying !== undefined) return;
+    const probes = this.#away.probes(nowMs);
+    if (probes.length === 0) return;
+    // Whoever does not answer takes his time; others are not to wait for that.
+    this.#trying = Promise.all(probes.map(async (probe) => this.#try(probe)))
+      .catch((err: unknown) => this.#options.log.warn({ err }, "the outbox could not be read; it is tried again"))
+      .then(() => {
+        this.#trying = undefined;
+      });
+  }
+
+  async #try({ destination, shard, rows }: Probe): Promise<void> {
+    if (!this.#owned.includes(shard) || !this.#holdsLease()) return this.#away.forget(destination);
+    const fetched = await this.#options.outbox.fetch(rows);
+    if (fetched.length === 0) return this.#away.forget(destination);
+    await this.#record(shard, await this.#options.sender(fetched));
+  }
+
+  async #ordered(stubs: readonly RowStub[]) {
+    const lanes = placesAsked(stubs);
+    if (lanes.size === 0) return runnable(stubs, []);
+    const upTo = Math.max(...stubs.map(({ row }) => row));
+    return runnable(stubs, await this.#options.outbox.placesOf(lanes, upTo));
+  }
+
+  /** Answers whether somebody did not answer. */
+  async #record(shard: number, outcomes: readonly RowOutcome[]): Promise<boolean> {
     const { outbox, counts, log, random } = this.#options;
-    const sent = outcomes.filter(({ ok }) => ok === true).map(({ row }) => row.row);
+    const done = outcomes.filter(({ ok }) => ok === true).map(({ row }) => row);
+    const sent = done.map(({ row }) => row);
     if (sent.length > 0) {
+      await removeCanceled(outbox, done);
       counts.sent("relay", sent.length);
       const removed = await outbox.remove(sent);
       if (removed < sent.length) counts.perhapsTwice(sent.length - removed);
       reach("relay-removed");
     }
-    const failed = outcomes.filter((outcome) => outcome.ok === false);
-    for (const { class: failureClass, code } of failed) counts.failed(failureClass, code);
-    if (failed.length > 0 && sent.length === 0 && failed.every(({ code }) => nobodyThere.has(code))) {
-      const { code } = failed[0]!;
-      this.#pause(code);
-      // Behind the others, so that the next try meets other topics: it may be one topic's broker only.
-      await outbox.postpone(
-        outcomes.map(({ row }) => row.row),
-        pauseMaxMs,
-        code,
-      );
-      return;
-    }
-    if (sent.length > 0 || failed.length > 0) this.#goOn();
+    const silent = await this.#setAside(shard, outcomes);
+    const answered = outcomes.filter(({ row }) => !silent.has(destinationOf(row)));
+    const failed = answered.filter((outcome) => outcome.ok === false);
     const held = new Map<number, number>();
     for (const [reason, group] of Map.groupBy(failed, reasonOf)) {
       const rows = group.map(({ row }) => row.row);
@@ -253,20 +292,37 @@ export class Relay {
         inMs,
       );
     }
+    return silent.size > 0;
   }
 
-  #pause(code: string): void {
-    const { clock, log } = this.#options;
-    if (this.#pauseMs === 0)
-      log.warn({ code }, "the broker does not answer; messages stay in the outbox until it does");
-    this.#pauseMs = Math.min(this.#pauseMs === 0 ? pauseFirstMs : this.#pauseMs * 2, pauseMaxMs);
-    this.#pausedUntilMs = clock.monotonicMs() + this.#pauseMs;
-  }
-
-  #goOn(): void {
-    if (this.#pauseMs > 0) this.#options.log.info({}, "the broker answers again; the outbox is sent");
-    this.#pauseMs = 0;
-    this.#pausedUntilMs = 0;
+  async #setAside(shard: number, outcomes: readonly RowOutcome[]): Promise<ReadonlySet<Destination>> {
+    const { outbox, clock, counts, log } = this.#options;
+    const silent = new Set<Destination>();
+    for (const outcome of outcomes) if (outcome.ok === false) counts.failed(outcome.class, outcome.code);
+    // A delay server that answers says nothing about brokers.
+    const sends = outcomes.filter(({ row }) => row.kind === "send");
+    for (const [destination, group] of Map.groupBy(sends, ({ row }) => destinationOf(row))) {
+      const failed = group.filter((outcome) => outcome.ok === false);
+      const isSilent =
+        failed.length > 0 && group.every(({ ok }) => ok !== true) && failed.every(({ code }) => nobodyThere.has(code));
+      if (!isSilent) {
+        if (group.every(({ ok }) => ok === "held") || !this.#away.answered(destination)) continue;
+        log.info({ destination }, "it answers again; the outbox is sent");
+        this.#passed.clear();
+        this.#lookAgainAtMs = 0;
+        continue;
+      }
+      silent.add(destination);
+      const { code } = failed[0]!;
+      const rows = group.map(({ row }) => row.row);
+      const triedRows = failed.map(({ row }) => row.row);
+      if (this.#away.silent(destination, shard, triedRows, clock.monotonicMs())) {
+        log.warn({ destination, code }, "nobody answers there; its messages stay in the outbox until somebody does");
+      }
+      // Also for the relay that comes after this one; and it is what an operator sees.
+      await outbox.postpone(rows, waitMaxMs, code);
+    }
+    return silent;
   }
 }
 

@@ -1,10 +1,12 @@
 import type { Pool, PoolConnection } from "mysql2/promise";
 import type { SqlRow, SqlValue } from "../../tx/database.port.ts";
+import { errnoOf, readOnly, sessionEnded } from "./mysql-failure.ts";
 
 /**
  * One connection of our own out of the caller's pool, for everything outside of his transactions: at READ COMMITTED, so
  * that reading what is due holds back no insert, and never waiting long for a lock. Statements queue up on it. A broken
- * one is replaced by the next statement; it never goes back to the pool, because its settings are ours.
+ * one is replaced by the next statement; it never goes back to the pool, because its settings are ours. So is one whose
+ * server takes no writes any more: after a failover, the address may lead to the new primary.
  */
 export type SqlResult = { readonly rows: readonly SqlRow[]; readonly affected: number };
 
@@ -19,28 +21,42 @@ export const connectionLimitOf = (pool: Mysql2Pool): number | undefined => {
 
 const lockWaitSeconds = 2;
 /** Far more than any statement of ours takes; a database that does not answer at all must not hold up a stop for ever. */
-const answerMaxMs = 30_000;
+const answerMaxDefaultMs = 30_000;
 
 export class MysqlConnection {
   readonly #pool: Mysql2Pool;
   #open: Promise<PoolConnection> | undefined;
+  readonly #answerMaxMs: number;
   #closed = false;
 
-  constructor(pool: Mysql2Pool) {
+  constructor(pool: Mysql2Pool, answerMaxMs = answerMaxDefaultMs) {
     this.#pool = pool;
+    this.#answerMaxMs = answerMaxMs;
   }
 
   async run(sql: string, values: readonly SqlValue[] = []): Promise<SqlResult> {
-    return ask(await this.#connection(), sql, values, answerMaxMs).catch((error: unknown) => this.#failed(error));
+    const open = this.#connection();
+    const connection = await open;
+    try {
+      return await ask(connection, sql, values, this.#answerMaxMs);
+    } catch (error) {
+      if (isOver(error)) {
+        connection.destroy();
+        // Others that queued up on the same one fail after us, when its successor may be there already.
+        if (this.#open === open) this.#open = undefined;
+      }
+      throw error;
+    }
   }
 
   /** Several statements as one transaction. Nobody else's statement comes in between: the promise is the turn. */
   async transaction<T>(work: (run: MysqlConnection["run"]) => Promise<T>): Promise<T> {
     const connection = await this.#pool.getConnection();
+    const run: MysqlConnection["run"] = (sql, values = []) => ask(connection, sql, values, this.#answerMaxMs);
     try {
-      await connection.beginTransaction();
-      const result = await work((sql, values = []) => ask(connection, sql, values));
-      await connection.commit();
+      await run("START TRANSACTION");
+      const result = await work(run);
+      await run("COMMIT");
       connection.release();
       return result;
     } catch (error) {
@@ -68,30 +84,23 @@ export class MysqlConnection {
   async #begin(): Promise<PoolConnection> {
     const connection = await this.#pool.getConnection();
     try {
-      await ask(connection, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", []);
-      await ask(connection, `SET SESSION innodb_lock_wait_timeout = ${lockWaitSeconds}`, []);
-      await ask(connection, "SET SESSION autocommit = 1", []);
+      await ask(connection, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", [], this.#answerMaxMs);
+      await ask(connection, `SET SESSION innodb_lock_wait_timeout = ${lockWaitSeconds}`, [], this.#answerMaxMs);
+      await ask(connection, "SET SESSION autocommit = 1", [], this.#answerMaxMs);
       return connection;
     } catch (error) {
       connection.destroy();
       throw error;
     }
   }
-
-  #failed(error: unknown): never {
-    // Without a number it is not the server that speaks: this connection is over.
-    const { errno, fatal } = error as { errno?: number; fatal?: boolean };
-    if (fatal === true || errno === undefined || errno < 1000) {
-      const open = this.#open;
-      this.#open = undefined;
-      void open?.then(
-        (connection) => connection.destroy(),
-        () => {},
-      );
-    }
-    throw error;
-  }
 }
+
+/** No number: it is not the server that speaks. */
+const isOver = (error: unknown): boolean => {
+  const errno = errnoOf(error);
+  if ((error as { fatal?: boolean }).fatal === true || errno === undefined) return true;
+  return sessionEnded.has(errno) || readOnly.has(errno);
+};
 
 /** Settings of the caller's pool that would change the shape of rows do not reach us. */
 export const ask = async (

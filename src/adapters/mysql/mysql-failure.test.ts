@@ -13,6 +13,7 @@ describe("what a failure of the database means", () => {
     [1064, "refused"],
     [1053, "no-answer"], // The server shuts down: its COMMIT may have happened.
     [1317, "no-answer"],
+    [3169, "no-answer"],
   ] as const)("%d: %s, bare and wrapped by a library", (errno, meaning) => {
     expect(classifyMysqlFailure(said(errno))).toBe(meaning);
     expect(classifyMysqlFailure(new Error("drizzle", { cause: said(errno) }))).toBe(meaning);

@@ -22,9 +22,12 @@ const byNumber: ReadonlyMap<number, DatabaseFailure> = new Map<number, DatabaseF
 ]);
 
 /** The server ends the session, so its last word on a COMMIT is not to be relied on: shutdown, killed, aborted. */
-const sessionEnded: ReadonlySet<number> = new Set([
-  1053, 1077, 1078, 1152, 1158, 1159, 1160, 1161, 1184, 1317, 1927, 4031,
+export const sessionEnded: ReadonlySet<number> = new Set([
+  1053, 1077, 1078, 1152, 1158, 1159, 1160, 1161, 1184, 1317, 1927, 3169, 4031,
 ]);
+
+/** The server, or this session, takes no writes: a primary that has become a replica, or never was one. */
+export const readOnly: ReadonlySet<number> = new Set([1290, 1792, 1836]);
 
 /** Undefined when no server has said anything. */
 export const errnoOf = (error: unknown, depth = 0): number | undefined => {

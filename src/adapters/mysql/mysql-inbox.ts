@@ -2,6 +2,9 @@ import type { InboxStore } from "../../tx/inbox-store.port.ts";
 import { type Mysql2Pool, MysqlConnection } from "./mysql-connection.ts";
 import { nowMs } from "./mysql-outbox.ts";
 
+/** Exported for the test that asks the database how it would run it. */
+export const inboxSweepStatement = `DELETE FROM escapement_inbox WHERE at < ${nowMs} - ? ORDER BY at LIMIT ?`;
+
 /** The inbox in MySQL and MariaDB: one row for each message that was worked on. */
 export class MysqlInbox implements InboxStore {
   readonly #connection: MysqlConnection;
@@ -26,8 +29,7 @@ export class MysqlInbox implements InboxStore {
   };
 
   async sweep(olderThanMs: number, limit: number): Promise<number> {
-    const statement = `DELETE FROM escapement_inbox WHERE at < ${nowMs} - ? ORDER BY at LIMIT ?`;
-    return (await this.#connection.run(statement, [olderThanMs, limit])).affected;
+    return (await this.#connection.run(inboxSweepStatement, [olderThanMs, limit])).affected;
   }
 
   async close(): Promise<void> {

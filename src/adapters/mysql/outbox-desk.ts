@@ -27,7 +27,7 @@ export class OutboxDesk {
   async overview(): Promise<OutboxOverview> {
     const run = async (sql: string) => (await this.#connection.run(sql)).rows;
     const [all] = await run(
-      `SELECT COUNT(*) AS waiting, COUNT(last_error) AS tried, COALESCE(${nowMs} - MIN(created_at), 0) AS oldest FROM escapement_outbox`,
+      `SELECT COUNT(*) AS waiting, COUNT(last_error) AS tried, GREATEST(COALESCE(${nowMs} - CAST(MIN(created_at) AS SIGNED), 0), 0) AS oldest FROM escapement_outbox`,
     );
     const troubles = await run(
       `SELECT topic, last_error, COUNT(*) AS n FROM escapement_outbox WHERE last_error IS NOT NULL GROUP BY topic, last_error ORDER BY n DESC LIMIT ${groupsMax}`,
