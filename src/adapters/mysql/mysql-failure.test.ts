@@ -6,6 +6,7 @@ const said = (errno: number) => Object.assign(new Error("server"), { errno, sqlS
 describe("what a failure of the database means", () => {
   it.each([
     [1213, "deadlock"],
+    [1020, "deadlock"],
     [1205, "lock-wait-timeout"],
     [1062, "duplicate"],
     [1305, "savepoint-gone"],

@@ -14,6 +14,8 @@ export const classifyMysqlFailure = (error: unknown): DatabaseFailure => {
 
 const byNumber: ReadonlyMap<number, DatabaseFailure> = new Map<number, DatabaseFailure>([
   [1213, "deadlock"],
+  // A write to a row that has changed since the snapshot rolls everything back, too (MariaDB, innodb_snapshot_isolation).
+  [1020, "deadlock"],
   [1205, "lock-wait-timeout"],
   [3572, "lock-wait-timeout"], // NOWAIT
   [1062, "duplicate"],
