@@ -225,6 +225,22 @@ describe("a transaction that does not commit", () => {
     });
   });
 
+  test("a row that changed since the snapshot (MariaDB, innodb_snapshot_isolation) is a deadlock to us", async () => {
+    await using mq = await producer();
+    await lab.run("INSERT INTO orders VALUES ('snapshot', '0')");
+    let runs = 0;
+    await mq.transaction(async (tx, q) => {
+      runs++;
+      await tx.query("SET SESSION innodb_snapshot_isolation = ON");
+      await tx.query("SELECT note FROM orders WHERE id = 'snapshot'");
+      await q.send({ topic: uniqueName("t"), body: `run ${runs}` });
+      if (runs === 1) await lab.run("UPDATE orders SET note = note + 1 WHERE id = 'snapshot'");
+      await tx.query("UPDATE orders SET note = note + 1 WHERE id = 'snapshot'");
+    });
+    expect(runs).toBe(2);
+    expect(await lab.rows("SELECT note FROM orders WHERE id = 'snapshot'")).toMatchObject([{ note: "2" }]);
+  });
+
   test("a lock-wait timeout rolls back everything and says that trying again is fine", async () => {
     await using mq = await producer();
     await lab.run("INSERT INTO orders VALUES ('locked', '0')");
