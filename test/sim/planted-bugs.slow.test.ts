@@ -2,8 +2,11 @@ import { describe, expect, it } from "vitest";
 import { plantedBugs } from "./planted-bugs.ts";
 import { simulate } from "./simulate.ts";
 
-/** Within so many seeds every planted bug must have shown itself. */
-const seedsMax = 400;
+/**
+ * Within so many seeds every planted bug must have shown itself. The rarest, a store that does not compare epochs, shows
+ * itself in one of 170 (14 of 2,400): it takes a process that acts in the moment after it has lost its shard.
+ */
+const seedsMax = 1_200;
 
 describe("the simulation catches", () => {
   for (const { name, breaks, plant } of plantedBugs) {
@@ -13,6 +16,6 @@ describe("the simulation catches", () => {
         if (violations.some(({ rule }) => breaks.test(rule))) return;
       }
       expect.fail(`${seedsMax} seeds went by without a broken promise like ${breaks}`);
-    });
+    }, 180_000);
   }
 });
