@@ -4,8 +4,9 @@ import type { OutboxRow } from "./outbox.port.ts";
  * Whom the relay does not send to for now, because nobody answered there. Pure but for what it remembers.
  *
  * A *destination* is what shares a fate: a topic, or the ingest topic (all delayed messages). Cancels have one of their
- * own, that is never away: the delay server is no broker, and its rows wait by themselves. One that is away is tried with a few of its rows now and then; everybody else's rows go on, also from behind its own. When
- * nobody at all answers, destinations take turns, so that an hour without a broker costs a few tries.
+ * own, that is never away: the delay server is no broker, and its rows wait by themselves. One that is away is tried
+ * with a few of its rows now and then; everybody else's rows go on, also from behind its own. When nobody at all answers,
+ * destinations take turns, so that an hour without a broker costs a few tries.
  */
 export type Destination = string;
 

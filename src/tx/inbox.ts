@@ -1,5 +1,6 @@
 import type { ClassifyFailure, JoinedTransaction } from "./database.port.ts";
 import type { InboxStore } from "./inbox-store.port.ts";
+import { type OpenProof, proveOpen } from "./proof-of-transaction.ts";
 import { TxError } from "./tx-error.ts";
 
 /**
@@ -28,15 +29,11 @@ const sweepMax = 5_000;
 
 export const createInboxOn = ({ store, classify, keepMs }: InboxOptions): Inbox => {
   /** Without a transaction the row would stay when the work fails, and the work would never be done. */
-  const proveOpen = async (tx: JoinedTransaction): Promise<void> => {
-    await store.setSavepoint(tx);
-    try {
-      await store.releaseSavepoint(tx);
-    } catch (error) {
-      if (classify(error) !== "savepoint-gone") throw error;
-      const text = "This connection has no open transaction; call once between BEGIN and COMMIT.";
-      throw new TxError("not_a_transaction", text, { cause: error });
-    }
+  const proof: OpenProof = {
+    set: (sql) => store.setSavepoint(sql),
+    release: (sql) => store.releaseSavepoint(sql),
+    classify,
+    advice: "This connection has no open transaction; call once between BEGIN and COMMIT.",
   };
 
   return {
@@ -45,7 +42,7 @@ export const createInboxOn = ({ store, classify, keepMs }: InboxOptions): Inbox 
       checkText(messageId, "messageId");
       const fault = tx.fault();
       if (fault !== undefined) throw new TxError("not_a_transaction", fault);
-      await proveOpen(tx);
+      await proveOpen(proof, tx);
       try {
         await store.note(tx, group, messageId);
       } catch (error) {

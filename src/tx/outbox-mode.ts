@@ -6,7 +6,7 @@ import type { ClassifyFailure, SqlExecutor } from "./database.port.ts";
 import type { FastPath } from "./fast-path.ts";
 import type { OutboxMessage, OutboxWriter } from "./outbox.port.ts";
 import { outgoing, outgoingCancel, type TxMessage, type TxMessageRef } from "./outgoing.ts";
-import { markCommitted, markJoined, proveOpen } from "./proof-of-transaction.ts";
+import { markCommitted, markJoined, proveJoined } from "./proof-of-transaction.ts";
 import { TxError } from "./tx-error.ts";
 import type { SentInTx, TxMode, TxSession } from "./tx-mode.port.ts";
 
@@ -106,7 +106,7 @@ class OutboxSession implements TxSession {
   }
 
   async #join(sql: SqlExecutor): Promise<void> {
-    await proveOpen(this.#options, sql);
+    await proveJoined(this.#options, sql);
     if (this.#options.marks) await markJoined(this.#options, sql, this.#txId);
   }
 

@@ -27,14 +27,22 @@ export const proveUnbroken = async (
   }
 };
 
+/** A savepoint of one's own, and what to say when there is no transaction. */
+export type OpenProof = {
+  readonly set: (sql: SqlExecutor) => Promise<void>;
+  readonly release: (sql: SqlExecutor) => Promise<void>;
+  readonly classify: ClassifyFailure;
+  readonly advice: string;
+};
+
 const turns = new WeakMap<SqlExecutor, Promise<void>>();
 
 /**
  * For one that was begun by others. Sends at once take turns here: releasing a savepoint takes along those that were set
  * after it, so that one send's would look to the other like a transaction that is over.
  */
-export const proveOpen = (parts: ProofParts, sql: SqlExecutor): Promise<void> => {
-  const turn = (turns.get(sql) ?? Promise.resolve()).then(() => proveOpenNow(parts, sql));
+export const proveOpen = (proof: OpenProof, sql: SqlExecutor): Promise<void> => {
+  const turn = (turns.get(sql) ?? Promise.resolve()).then(() => proveOpenNow(proof, sql));
   turns.set(
     sql,
     turn.catch(() => {}),
@@ -42,17 +50,28 @@ export const proveOpen = (parts: ProofParts, sql: SqlExecutor): Promise<void> =>
   return turn;
 };
 
-const proveOpenNow = async ({ writer, classify }: ProofParts, sql: SqlExecutor): Promise<void> => {
-  await writer.setSavepoint(sql, "join");
+const proveOpenNow = async ({ set, release, classify, advice }: OpenProof, sql: SqlExecutor): Promise<void> => {
+  await set(sql);
   try {
-    await writer.releaseSavepoint(sql, "join");
+    await release(sql);
   } catch (error) {
     if (classify(error) !== "savepoint-gone") throw error;
-    const text =
-      "The transaction is over, or this is a connection without one; call send between BEGIN and COMMIT with the transaction's own object.";
-    throw new TxError("not_a_transaction", text, { cause: error });
+    throw new TxError("not_a_transaction", advice, { cause: error });
   }
 };
+
+/** For a send that joins. */
+export const proveJoined = ({ writer, classify }: ProofParts, sql: SqlExecutor): Promise<void> =>
+  proveOpen(
+    {
+      set: (on) => writer.setSavepoint(on, "join"),
+      release: (on) => writer.releaseSavepoint(on, "join"),
+      classify,
+      advice:
+        "The transaction is over, or this is a connection without one; call send between BEGIN and COMMIT with the transaction's own object.",
+    },
+    sql,
+  );
 
 /** That this transaction was committed, for who asks later; fails when somebody was told already that it was not. */
 export const markCommitted = async (

@@ -1,5 +1,5 @@
 import { isTxError, TxError } from "../../tx/tx-error.ts";
-import { errnoOf } from "./mysql-failure.ts";
+import { causesOf, errnoOf } from "./mysql-failure.ts";
 
 /**
  * A database error without its statement. Drivers and libraries hang statement and values on their errors (`sql`,
@@ -35,16 +35,6 @@ const withoutStatement = (message: string | undefined): string | undefined =>
 
 /** "This command is not supported in the prepared statement protocol yet": MySQL's, and MariaDB's before 10.6. */
 const cannotPrepare = 1295;
-
-const wrappings = ["cause", "driverError", "parent", "original", "meta", "driverAdapterError"] as const;
-
-/** The error and what it is wrapped around, from the outside to the inside. */
-function* causesOf(error: unknown, depth = 0): Generator<Readonly<Record<string, unknown>>> {
-  if (typeof error !== "object" || error === null || depth > 6) return;
-  const fields = error as Readonly<Record<string, unknown>>;
-  yield fields;
-  for (const name of wrappings) yield* causesOf(fields[name], depth + 1);
-}
 
 /** Runs a statement of ours on somebody else's connection. */
 export const bare = async <T>(run: () => PromiseLike<T>): Promise<T> => {

@@ -32,22 +32,27 @@ export const sessionEnded: ReadonlySet<number> = new Set([
 export const readOnly: ReadonlySet<number> = new Set([1290, 1792, 1836]);
 
 /** Undefined when no server has said anything. */
-export const errnoOf = (error: unknown, depth = 0): number | undefined => {
-  if (typeof error !== "object" || error === null || depth > 6) return undefined;
-  const { errno, sqlState, code, originalCode, meta, cause, driverError, parent, original, driverAdapterError } =
-    fieldsOf(error);
-  // Node's own errors (ECONNRESET) have a negative errno; mysql2 marks what the server said with its SQL state.
-  if (typeof errno === "number" && errno > 0 && (typeof sqlState === "string" || errno >= 1000)) return errno;
-  if (code === "P2034") return 1213;
-  for (const text of [originalCode, fieldsOf(meta).code]) {
-    if (typeof text === "string" && /^\d{4}$/.test(text)) return Number(text);
-  }
-  for (const one of [meta, cause, driverError, parent, original, driverAdapterError]) {
-    const found = errnoOf(one, depth + 1);
-    if (found !== undefined) return found;
+export const errnoOf = (error: unknown): number | undefined => {
+  for (const { errno, sqlState, code, originalCode, meta } of causesOf(error)) {
+    // Node's own errors (ECONNRESET) have a negative errno; mysql2 marks what the server said with its SQL state.
+    if (typeof errno === "number" && errno > 0 && (typeof sqlState === "string" || errno >= 1000)) return errno;
+    if (code === "P2034") return 1213;
+    for (const text of [originalCode, fieldsOf(meta).code]) {
+      if (typeof text === "string" && /^\d{4}$/.test(text)) return Number(text);
+    }
   }
   return undefined;
 };
+
+const wrappings = ["meta", "cause", "driverError", "parent", "original", "driverAdapterError"] as const;
+
+/** The error and what libraries have wrapped it around, from the outside to the inside. */
+export function* causesOf(error: unknown, depth = 0): Generator<Readonly<Record<string, unknown>>> {
+  if (typeof error !== "object" || error === null || depth > 6) return;
+  const fields = fieldsOf(error);
+  yield fields;
+  for (const name of wrappings) yield* causesOf(fields[name], depth + 1);
+}
 
 const fieldsOf = (value: unknown): Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};

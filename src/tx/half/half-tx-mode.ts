@@ -4,7 +4,7 @@ import type { Random } from "../../runtime/random.ts";
 import type { SqlExecutor } from "../database.port.ts";
 import type { OutboxMessage } from "../outbox.port.ts";
 import { outgoing, type TxMessage, type TxMessageRef } from "../outgoing.ts";
-import { markJoined, type ProofParts, proveOpen } from "../proof-of-transaction.ts";
+import { markJoined, type ProofParts, proveJoined } from "../proof-of-transaction.ts";
 import type { SentInTx, TxMode, TxSession } from "../tx-mode.port.ts";
 import type { HalfScope, HalfTransactions } from "./half-transactions.ts";
 
@@ -57,7 +57,7 @@ class HalfSession implements TxSession {
     const made: OutboxMessage = outgoing(message, { nowMs: clock.nowMs(), random, shardCount: 1 });
     if (this.#scope !== undefined) await this.#scope.add(sql, made);
     else {
-      await proveOpen(this.#options, sql);
+      await proveJoined(this.#options, sql);
       if (this.#options.marks) await markJoined(this.#options, sql, this.#txId);
       await half.sendJoined(sql, this.#txId, made);
     }
