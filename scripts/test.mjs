@@ -4,7 +4,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { install, nodeBinary, root } from "./install.mjs";
 import { startServices, stopServices } from "./services.mjs";
 
@@ -31,6 +31,19 @@ const run = async (file, args, env = {}) => {
   const [status] = await once(running, "exit");
   return status === 0;
 };
+
+/** What failed, once more and briefly, right above the last line: a long log is often kept from its end only. */
+const sayFailures = ({ testResults }) => {
+  for (const { name, status, message, assertionResults } of testResults) {
+    const file = relative(root, name);
+    const failures = assertionResults.filter((result) => result.status === "failed");
+    for (const { fullName, failureMessages } of failures) {
+      console.log(`failed: ${file}: ${fullName}\n  ${beginning(failureMessages[0] ?? "")}`);
+    }
+    if (status === "failed" && failures.length === 0) console.log(`failed: ${file}: ${beginning(message) || "a hook"}`);
+  }
+};
+const beginning = (text) => text.split("\n", 4).join("\n  ").slice(0, 600);
 
 install();
 let passed = 0;
@@ -61,6 +74,7 @@ try {
   passed += report.numPassedTests;
   failed += report.numFailedTests;
   skipped += report.numPendingTests + report.numTodoTests;
+  sayFailures(report);
   // Errors outside of tests (a file that cannot be loaded, an unhandled rejection) are failures too.
   if (!ok && report.numFailedTests === 0) failed++;
 } catch (error) {

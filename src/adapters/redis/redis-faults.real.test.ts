@@ -7,7 +7,7 @@ import { at, StoreHands, t0 } from "../../delay/delay-store-hands.ts";
 import type { DelayedMessage } from "../../message/message.ts";
 import { durationMs } from "../../message/time.ts";
 import { RedisDelayStore, type RedisDelayStoreOptions } from "./redis-delay-store.ts";
-import { ownRunDir, storeOptions, swallowingProxy } from "./testing.ts";
+import { ownRunDir, storeOptions, unkindProxy } from "./testing.ts";
 
 /** What breaks around the store, done to a Redis of our own: nothing may be lost, doubled or half-done. */
 const { runDir, stop } = ownRunDir();
@@ -103,6 +103,26 @@ describe("the connection", () => {
     }, eventually);
   });
 
+  it("lost again while it listens again, goes on, and no promise is left to end the process", async () => {
+    const proxy = await unkindProxy(handle.ports.port!);
+    try {
+      const hands = await handsOn({}, proxy.url);
+      let wakes = 0;
+      let gaps = 0;
+      await hands.store.listen({ onWake: () => void wakes++, onMembersChanged: () => {}, onGap: () => void gaps++ });
+      proxy.cutOn("subscribe");
+      proxy.cut();
+      await vi.waitFor(() => expect(proxy.cuts()).toBeGreaterThan(2), eventually);
+      expect(gaps).toBe(0);
+      proxy.cutOn(undefined);
+      await vi.waitFor(() => expect(gaps).toBe(1), eventually);
+      await hands.scheduleOne(hands.message(), { wakeUntilMs: at(1) });
+      await vi.waitFor(() => expect(wakes).toBeGreaterThan(0), eventually);
+    } finally {
+      await proxy.close();
+    }
+  });
+
   it("P1: nothing that was acknowledged is gone after kill -9", async () => {
     const hands = await handsOn();
     const { incarnation } = await hands.store.check();
@@ -134,7 +154,7 @@ describe("the connection", () => {
 
 describe("a reply that is swallowed after the script ran (R16)", () => {
   it("every verb may be asked again, and once is what happened", async () => {
-    const proxy = await swallowingProxy(handle.ports.port!);
+    const proxy = await unkindProxy(handle.ports.port!);
     const options = { ...storeOptions(proxy.url), commandTimeoutMs: 250 };
     const store = await RedisDelayStore.open(options);
     const hands = new StoreHands({ store, close: () => store.close() });
@@ -342,7 +362,7 @@ describe("errors", () => {
   const canary = "canary-8c1f";
 
   it("never carry a body, a name or a command", async () => {
-    const proxy = await swallowingProxy(handle.ports.port!);
+    const proxy = await unkindProxy(handle.ports.port!);
     const hands = await handsOn({ commandTimeoutMs: 200 }, proxy.url);
     const message = hands.message({
       body: Buffer.from(canary),

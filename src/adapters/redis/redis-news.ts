@@ -43,8 +43,9 @@ export class RedisNews {
     const client = new Redis({
       ...clientOptions(this.#address, this.#options),
       ...nodes[0]!,
+      commandTimeout: this.#options.commandTimeoutMs ?? 5_000,
       lazyConnect: true,
-      autoResubscribe: true,
+      autoResubscribe: false, // nobody would hear that it failed: ioredis 6.0.0 leaves that rejection unhandled
       retryStrategy: (times: number) => {
         // The connector reads these when it connects again.
         Object.assign(client.options, nodes[times % nodes.length]);
@@ -56,16 +57,28 @@ export class RedisNews {
     client.on("messageBuffer", (channel: Buffer, payload: Buffer) => this.#hear(channel.toString(), payload));
     try {
       await client.connect();
-      await client.subscribe(this.#wakeChannel, this.#changedChannel);
+      await this.#subscribe(client);
     } catch (error) {
       client.disconnect();
       this.#opening = undefined;
       throw redisFailure(error);
     }
-    // From now on every "ready" is a return; the client subscribes again right after it.
-    client.on("ready", () => {
-      for (const listener of this.#listeners) listener.onGap();
-    });
+    client.on("ready", () => void this.#resume(client)); // from now on every "ready" is a return
+  }
+
+  async #resume(client: Redis): Promise<void> {
+    try {
+      await this.#subscribe(client);
+    } catch {
+      // Lost again, or no answer: the next connection tries again, and this one must not stay without news.
+      if (client.status === "ready") client.disconnect(true);
+      return;
+    }
+    for (const listener of this.#listeners) listener.onGap();
+  }
+
+  #subscribe(client: Redis): Promise<unknown> {
+    return client.subscribe(this.#wakeChannel, this.#changedChannel);
   }
 
   #hear(channel: string, payload: Buffer): void {

@@ -31,9 +31,14 @@ export const ownRunDir = () => {
   return { runDir, stop };
 };
 
-/** A network between a store and its Redis that can swallow replies: requests still pass, and take effect. */
-export const swallowingProxy = async (targetPort: number) => {
+/**
+ * A network between a store and its Redis. It can swallow replies, while requests pass and take effect, and it can cut
+ * every connection over which a certain command is sent.
+ */
+export const unkindProxy = async (targetPort: number) => {
   let isSwallowing = false;
+  let deadlyCommand: string | undefined;
+  let cuts = 0;
   const sockets = new Set<Socket>();
   const server = createServer((near) => {
     const far = connect(targetPort, "127.0.0.1");
@@ -46,7 +51,14 @@ export const swallowingProxy = async (targetPort: number) => {
         sockets.delete(socket);
       });
     }
-    near.on("data", (bytes) => far.write(bytes));
+    near.on("data", (bytes) => {
+      if (deadlyCommand !== undefined && bytes.includes(deadlyCommand)) {
+        cuts++;
+        near.destroy();
+      } else {
+        far.write(bytes);
+      }
+    });
     far.on("data", (bytes) => {
       if (!isSwallowing) near.write(bytes);
     });
@@ -59,6 +71,12 @@ export const swallowingProxy = async (targetPort: number) => {
     swallow: (yes: boolean): void => {
       isSwallowing = yes;
     },
+    /** Until it is called with undefined. */
+    cutOn: (command: string | undefined): void => {
+      deadlyCommand = command;
+    },
+    /** So many connections ended by `cutOn`. */
+    cuts: (): number => cuts,
     cut: (): void => {
       for (const socket of sockets) socket.destroy();
     },
