@@ -4,7 +4,8 @@ import { createMysqlBarrier } from "./adapters/mysql/mysql-barrier.ts";
 import { connectionLimitOf, type Mysql2Pool } from "./adapters/mysql/mysql-connection.ts";
 import { classifyMysqlFailure } from "./adapters/mysql/mysql-failure.ts";
 import { MysqlInbox } from "./adapters/mysql/mysql-inbox.ts";
-import { MysqlOutbox, mysqlOutboxWriter } from "./adapters/mysql/mysql-outbox.ts";
+import { MysqlOutbox } from "./adapters/mysql/mysql-outbox.ts";
+import { mysqlOutboxWriter } from "./adapters/mysql/mysql-outbox-writer.ts";
 import { openMysqlPool } from "./adapters/mysql/open-pool.ts";
 import { OutboxDesk } from "./adapters/mysql/outbox-desk.ts";
 import { checkSchema, type MigrationReport, migrateOutbox } from "./adapters/mysql/outbox-schema.ts";
@@ -444,7 +445,7 @@ const joinParts = async ({ rocketmq, escapement, ingestTopic = ingestTopicDefaul
       const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
       const relay = new Relay({
         outbox: relayOutbox,
-        leases: relayOutbox,
+        leases: relayOutbox.leases,
         sender,
         owner,
         clock,
