@@ -82,7 +82,7 @@ const transact = async (
 const joined = async (app: HalfMode<OpenTx>, topic: string, text: string) => {
   const tx = await database.begin();
   const txId = newTxId();
-  await app.transactions.sendJoined(tx, txId, outgoing(topic, text));
+  await app.transactions.sendJoined(tx, txId, outgoing(topic, text), (_, { write }) => write());
   return { tx, txId };
 };
 

@@ -17,11 +17,14 @@ import {
   sweepStatement,
 } from "../../src/adapters/mysql/mysql-outbox.ts";
 import {
-  cancelTargetStatement,
+  letGoStatement,
   mysqlOutboxWriter,
+  removeBesideStatement,
+  rowOfMessageStatement,
   touchedRowsStatement,
   touchStatement,
 } from "../../src/adapters/mysql/mysql-outbox-writer.ts";
+import { heldMs } from "../../src/adapters/mysql/outbox-columns.ts";
 import { OutboxDesk } from "../../src/adapters/mysql/outbox-desk.ts";
 import { checkSchema, migrateOutbox, migrations } from "../../src/adapters/mysql/outbox-schema.ts";
 import { parts } from "../../src/adapters/rocketmq/testing.ts";
@@ -646,7 +649,9 @@ describe("the tables", () => {
       [placesStatement(2), [3, 4, 5_000, 1_000], "lane"],
       [placesOfEachStatement(2), [3, 5_000, 10, 4, 5_000, 10], "lane"],
       [removeStatement(2), [1, 2], "PRIMARY"],
-      [cancelTargetStatement, [id], "msg"],
+      [rowOfMessageStatement, [id], "msg"],
+      [letGoStatement, [id, heldMs], "msg"],
+      [removeBesideStatement, [id, 1], "PRIMARY"],
       [delayedStatement(2), [id, id], "msg"],
       [touchedRowsStatement, [id], "tx"],
       [touchStatement(2), [5_000, 1, 2], "PRIMARY"],
