@@ -160,21 +160,17 @@ describe.concurrent("an application whose clock is a day ahead or a day behind",
   });
 
   test("what is settled is forgotten when it is old by the database's clock", async () => {
-    await using own = await openLab();
-    await eachSkew(({ clock, skewMs }) =>
-      world(
-        asking,
-        { ...checked, keepSettledMs: 1_500 },
-        async ({ topic, start }) => {
-          const app = await start(skewMs);
-          const txId = await transact(app, topic, "committed");
-          const rows = async () => (await own.rows("SELECT 1 FROM escapement_half WHERE tx_id = ?", [txId])).length;
-          expect(await rows(), clock).toBe(1);
-          await until(`forgotten, ${clock}`, async () => (await rows()) === 0);
-        },
-        own,
-      ),
-    );
+    await eachSkew(async ({ clock, skewMs }) => {
+      await using own = await openLab();
+      const timing = { ...checked, keepSettledMs: 1_500 };
+      const forgets = async ({ topic, start }: World) => {
+        const txId = await transact(await start(skewMs), topic, "committed");
+        const rows = async () => (await own.rows("SELECT 1 FROM escapement_half WHERE tx_id = ?", [txId])).length;
+        expect(await rows(), clock).toBe(1);
+        await until(`forgotten, ${clock}`, async () => (await rows()) === 0);
+      };
+      await world(asking, timing, forgets, own);
+    });
   });
 
   test("what it has left behind is settled by checks, its own or of an instance two days off", async () => {
