@@ -5,21 +5,23 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { classifyMysqlFailure } from "../../src/adapters/mysql/mysql-failure.ts";
 import { inboxSweepStatement } from "../../src/adapters/mysql/mysql-inbox.ts";
 import {
-  cancelTargetStatement,
   delayedStatement,
   dueAfterStatement,
   dueStatement,
   MysqlOutbox,
-  mysqlOutboxWriter,
   nextDueStatement,
   ownRowsStatement,
   placesOfEachStatement,
   placesStatement,
   removeStatement,
   sweepStatement,
+} from "../../src/adapters/mysql/mysql-outbox.ts";
+import {
+  cancelTargetStatement,
+  mysqlOutboxWriter,
   touchedRowsStatement,
   touchStatement,
-} from "../../src/adapters/mysql/mysql-outbox.ts";
+} from "../../src/adapters/mysql/mysql-outbox-writer.ts";
 import { OutboxDesk } from "../../src/adapters/mysql/outbox-desk.ts";
 import { checkSchema, migrateOutbox, migrations } from "../../src/adapters/mysql/outbox-schema.ts";
 import { parts } from "../../src/adapters/rocketmq/testing.ts";
@@ -89,7 +91,7 @@ const relayOn = (
   const counts = new TxCounts();
   const relay = new Relay({
     outbox,
-    leases: outbox,
+    leases: outbox.leases,
     sender: createRowSender({
       sink: sink.sink,
       ingestTopic: "ESC_INGEST",
@@ -264,18 +266,19 @@ describe("leases", () => {
       );
       return Object.fromEntries(rows.map(({ owner, n }): [string, number] => [owner, Number(n)]));
     };
-    await relays[0]!.outbox.keep("a", 3_000);
+    await relays[0]!.outbox.leases.keep("a", 3_000);
     expect(await held()).toEqual({ a: 16 });
     for (let round = 0; round < 2; round++) {
-      for (const [i, owner] of ["a", "b", "c"].entries()) await relays[i]!.outbox.keep(owner, 3_000);
+      for (const [i, owner] of ["a", "b", "c"].entries()) await relays[i]!.outbox.leases.keep(owner, 3_000);
     }
     const shared = await held();
     expect(Object.values(shared).reduce((sum, n) => sum + n, 0)).toBe(16);
     expect(Math.max(...Object.values(shared))).toBeLessThanOrEqual(6);
     await relays[1]!.relay.stop();
-    for (let round = 0; round < 2; round++) for (const owner of ["a", "c"]) await relays[0]!.outbox.keep(owner, 3_000);
+    for (let round = 0; round < 2; round++)
+      for (const owner of ["a", "c"]) await relays[0]!.outbox.leases.keep(owner, 3_000);
     expect(await held()).toEqual({ a: 8, c: 8 });
-    const [a, c] = await Promise.all(["a", "c"].map((owner) => relays[0]!.outbox.keep(owner, 3_000)));
+    const [a, c] = await Promise.all(["a", "c"].map((owner) => relays[0]!.outbox.leases.keep(owner, 3_000)));
     expect(a!.filter((shard) => c!.includes(shard))).toEqual([]);
   });
 });

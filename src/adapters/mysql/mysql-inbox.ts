@@ -1,6 +1,6 @@
 import type { InboxStore } from "../../tx/inbox-store.port.ts";
 import { type Mysql2Pool, MysqlConnection } from "./mysql-connection.ts";
-import { nowMs } from "./mysql-outbox.ts";
+import { nowMs } from "./sql-text.ts";
 
 /** Exported for the test that asks the database how it would run it. */
 export const inboxSweepStatement = `DELETE FROM escapement_inbox WHERE at < ${nowMs} - ? ORDER BY at LIMIT ?`;
