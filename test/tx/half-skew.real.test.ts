@@ -11,12 +11,11 @@ import { systemRandom } from "../../src/adapters/system/system-random.ts";
 import { machineClock, systemTimers } from "../../src/adapters/system/system-time.ts";
 import { parseConfig } from "../../src/config.ts";
 import { connect } from "../../src/connect.ts";
-import type { MessageId } from "../../src/message/id.ts";
+import { type MessageId, timeOfId } from "../../src/message/id.ts";
 import { silentLog } from "../../src/runtime/log.ts";
 import { Metrics } from "../../src/runtime/metrics.ts";
 import { Service } from "../../src/service.ts";
 import { type RunningBroker, startBroker } from "../../src/start-broker.ts";
-import { beganAtMs } from "../../src/tx/outcomes.ts";
 import { createTxProducer, fromMysql2, type TxHalfOptions, type TxProducer } from "../../src/tx-producer.ts";
 import { newTopic, type Witness, witness } from "./half-world.ts";
 import { type Lab, openLab, pauseMs, uniqueName, until } from "./lab.ts";
@@ -145,7 +144,7 @@ describe.concurrent("an application whose clock is a day ahead or a day behind",
         const app = await start(skewMs);
         const txIds: string[] = [];
         for (const ending of Object.keys(told) as Ending[]) txIds.push(await transact(app, topic, ending));
-        expect(isNearZero(beganAtMs(txIds[0] as MessageId) - skewMs - Date.now()), clock).toBe(true);
+        expect(isNearZero(timeOfId(txIds[0] as MessageId) - skewMs - Date.now()), clock).toBe(true);
         const states = (fence: boolean) =>
           app.under(() => Promise.all(txIds.map(async (txId) => (await app.mq.status(txId, { fence })).state)));
         const wanted = ["visible", "rolled-back", "visible", "rolled-back"];
