@@ -21,6 +21,7 @@ import { createHalfTxMode } from "./tx/half/half-tx-mode.ts";
 import { refuseHalfTopic, withoutHalfTopics } from "./tx/half/no-half-topics.ts";
 import { createInboxOn, type Inbox } from "./tx/inbox.ts";
 import { createOutboxMode } from "./tx/outbox-mode.ts";
+import { isOwned } from "./tx/outcomes.ts";
 import { outgoing, type TxMessage } from "./tx/outgoing.ts";
 import type { RelaySettings } from "./tx/relay.ts";
 import type { RowSender } from "./tx/row-sender.ts";
@@ -281,7 +282,7 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
       const id = parseMessageId(txId);
       if (id === undefined) throw new TypeError("txId is the UUID that q.txId says");
       const status = await statusOf({ txId: id, fence, outbox, rolledBack });
-      return half === undefined ? status : withHalves(status, await half.barrier.ofTransaction(id));
+      return half === undefined ? status : withHalves(status, await half.barrier.ofTransaction(id), isOwned(id));
     },
     async doctor(asked = {}) {
       assertOpen();

@@ -58,7 +58,7 @@ export class Transactions<Tx> {
   async run<T>(callback: (tx: Tx, q: TxSender) => Promise<T>): Promise<T> {
     const { classify, timers, random, counts } = this.#options;
     for (let attempt = 1; ; attempt++) {
-      const txId = this.#newId();
+      const txId = this.#newId(true);
       try {
         return await this.#once(txId, callback);
       } catch (error) {
@@ -81,7 +81,7 @@ export class Transactions<Tx> {
   }
 
   join(tx: JoinedTransaction): TxSender {
-    const txId = this.#newId();
+    const txId = this.#newId(false);
     return senderOf(txId, () => openOrThrow(tx), this.#options.mode.begin(txId, false));
   }
 
@@ -166,9 +166,9 @@ export class Transactions<Tx> {
     }
   }
 
-  #newId(): MessageId {
+  #newId(owned: boolean): MessageId {
     const { clock, random, marks } = this.#options;
-    return newTxId(clock, random, marks);
+    return newTxId(clock, random, { marks, owned });
   }
 }
 
