@@ -227,6 +227,12 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
     random,
     counts,
     rolledBack: (txId) => rolledBack.add(txId),
+    isPartCommitted: async (txId) => {
+      const { mark, waiting, dead } = await outbox.outcome(txId);
+      if (mark?.outcome === "committed" || waiting.length + dead.length > 0) return true;
+      const halves = (await half?.barrier.ofTransaction(txId)) ?? [];
+      return halves.some(({ state }) => state === "committed");
+    },
     // A note that cannot be written leaves "unknown", which is true as long as nobody fences.
     endedInside: async (txId) => {
       if (keepOutcomesMs > 0)
