@@ -205,6 +205,22 @@ describe("a joined transaction", () => {
   });
 });
 
+it("a message or reference with an unknown field, or none at all, is refused by every sender before anything is written", async () => {
+  const { transactions, joined, done } = world();
+  const mistaken = [{ ...plain, dealy: "30m" } as never, undefined as never];
+  const senders = [transactions.join(joined)];
+  await transactions.run(async (_, q) => {
+    for (const sender of [...senders, q]) {
+      for (const one of mistaken) {
+        const code = one === undefined ? "invalid_request" : "unknown_field";
+        await expect(sender.send(one)).rejects.toMatchObject({ code });
+        await expect(sender.cancel(one)).rejects.toMatchObject({ code });
+      }
+    }
+  });
+  expect(done).toEqual(["set whole", "release whole", "mark"]);
+});
+
 describe("a name (dedupe) of a transaction", () => {
   const named = (topic: string, messageGroup?: string) => ({
     topic,

@@ -6,7 +6,7 @@ import { sleep, type Timers } from "../runtime/timers.ts";
 import type { ClassifyFailure, JoinedTransaction, SqlExecutor, TransactionalDatabase } from "./database.port.ts";
 import { NamedTopics } from "./named-topics.ts";
 import { newTxId } from "./outcomes.ts";
-import type { TxMessage, TxMessageRef } from "./outgoing.ts";
+import { checkMessageFields, checkRefFields, type TxMessage, type TxMessageRef } from "./outgoing.ts";
 import { type ProofParts, proveUnbroken } from "./proof-of-transaction.ts";
 import { Sends } from "./sends.ts";
 import type { TxCounts } from "./tx-counts.ts";
@@ -199,8 +199,14 @@ const senderOf = (txId: MessageId, open: () => SqlExecutor, session: TxSession):
   const named = new NamedTopics();
   return {
     txId,
-    send: async (message) => named.sending(message, () => session.send(open(), message)),
-    cancel: async (ref) => session.cancel(open(), ref),
+    async send(message) {
+      checkMessageFields(message);
+      return named.sending(message, () => session.send(open(), message));
+    },
+    async cancel(ref) {
+      checkRefFields(ref);
+      return session.cancel(open(), ref);
+    },
   };
 };
 
