@@ -619,6 +619,10 @@ describe("joining somebody else's transaction", () => {
     await expect(joined.send(message)).rejects.toMatchObject({ code: "not_a_transaction" });
     connection.release();
     expect(() => mq.in(lab.pool)).toThrow(expect.objectContaining({ code: "not_a_transaction" }));
+    for (const txId of [undefined as never, "abc"]) {
+      await expect(mq.status(txId)).rejects.toMatchObject({ code: "invalid_id", field: "txId" });
+    }
+    expect(() => mq.in(undefined as never)).toThrow(expect.objectContaining({ code: "not_a_transaction" }));
     expect(() => mq.in({} as never)).toThrow(expect.objectContaining({ code: "not_a_transaction" }));
     expect(await lab.waiting()).toBe(0);
   });
