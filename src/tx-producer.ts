@@ -1,17 +1,13 @@
-import { fromMysql2, type Mysql2Database } from "./adapters/mysql/from-mysql2.ts";
 import { createMysqlBarrier } from "./adapters/mysql/mysql-barrier.ts";
 import { connectionLimitOf, type Mysql2Pool } from "./adapters/mysql/mysql-connection.ts";
 import { classifyMysqlFailure } from "./adapters/mysql/mysql-failure.ts";
-import { MysqlInbox } from "./adapters/mysql/mysql-inbox.ts";
 import { mysqlOutboxWriter } from "./adapters/mysql/mysql-outbox-writer.ts";
-import { openMysqlPool } from "./adapters/mysql/open-pool.ts";
-import { OutboxDesk } from "./adapters/mysql/outbox-desk.ts";
-import { type MigrationReport, migrateOutbox } from "./adapters/mysql/outbox-schema.ts";
 import { examineCluster, type TxDoctorOptions } from "./half-doctor.ts";
 import { startHalfMode } from "./half-mode.ts";
+import { EscapementError } from "./message/errors.ts";
 import { parseMessageId } from "./message/id.ts";
 import { type Log, silentLog } from "./runtime/log.ts";
-import type { JoinedTransaction, TransactionalDatabase } from "./tx/database.port.ts";
+import type { TransactionalDatabase } from "./tx/database.port.ts";
 import type { DoctorReport } from "./tx/doctor/doctor.ts";
 import { FastPath } from "./tx/fast-path.ts";
 import type { Rebuild } from "./tx/half/backstop.ts";
@@ -19,10 +15,9 @@ import { withHalves } from "./tx/half/half-status.ts";
 import type { HalfTiming } from "./tx/half/half-timing.ts";
 import { createHalfTxMode } from "./tx/half/half-tx-mode.ts";
 import { refuseHalfTopic, withoutHalfTopics } from "./tx/half/no-half-topics.ts";
-import { createInboxOn, type Inbox } from "./tx/inbox.ts";
 import { createOutboxMode } from "./tx/outbox-mode.ts";
 import { isOwned } from "./tx/outcomes.ts";
-import { outgoing, type TxMessage } from "./tx/outgoing.ts";
+import { checkMessageFields, outgoing, type TxMessage } from "./tx/outgoing.ts";
 import type { RelaySettings } from "./tx/relay.ts";
 import type { RowSender } from "./tx/row-sender.ts";
 import { RolledBack, statusOf, type TxStatus } from "./tx/status.ts";
@@ -31,14 +26,9 @@ import type { TxCountsSnapshot } from "./tx/tx-counts.ts";
 import { TxError } from "./tx/tx-error.ts";
 import type { SentInTx } from "./tx/tx-mode.port.ts";
 import type { DelayServerAddress } from "./tx-delay-server.ts";
-import {
-  ingestTopicDefault,
-  joinTxParts,
-  shardsOf,
-  type TxParts,
-  type TxPartsOptions,
-  type TxRocketmq,
-} from "./tx-parts.ts";
+import { type Joinable, joinedOf } from "./tx-join.ts";
+import { checkProducerOptions, checkRelayOptions, poolOf } from "./tx-options.ts";
+import { ingestTopicDefault, joinTxParts, type TxParts, type TxPartsOptions, type TxRocketmq } from "./tx-parts.ts";
 
 /**
  * Transactional sends, for applications: rows and messages together or not at all. What users import as
@@ -56,13 +46,13 @@ export type { TxDoctorOptions } from "./half-doctor.ts";
 export type { JoinedTransaction, SqlExecutor, TransactionalDatabase } from "./tx/database.port.ts";
 export type { DoctorReport } from "./tx/doctor/doctor.ts";
 export type { Finding } from "./tx/doctor/findings.ts";
-export type { Inbox } from "./tx/inbox.ts";
 export type { TxMessage, TxMessageRef } from "./tx/outgoing.ts";
 export type { TxEvidence, TxStatus } from "./tx/status.ts";
 export type { TxSender } from "./tx/transaction.ts";
 export type { TxCountsSnapshot } from "./tx/tx-counts.ts";
 export { isTxError, TxError, type TxErrorCode, txErrorTable } from "./tx/tx-error.ts";
 export type { SentInTx } from "./tx/tx-mode.port.ts";
+export { createInbox, type Inbox, migrate, withOutboxDesk } from "./tx-tables.ts";
 
 export type { TxRocketmq };
 
@@ -126,7 +116,7 @@ export type TxProducer<Tx> = AsyncDisposable & {
   /** Begins, runs the callback, commits; messages are sent after COMMIT. Deadlocks run the whole callback again. */
   transaction<T>(callback: (tx: Tx, q: TxSender) => Promise<T>): Promise<T>;
   /** Joins a transaction that somebody else began and will commit; its messages go by the relay. */
-  in(tx: JoinedTransaction | Parameters<typeof fromMysql2>[0]): TxSender;
+  in(tx: Joinable): TxSender;
   /** Outside of a transaction: as `outsideTx` says. */
   send(message: TxMessage): Promise<SentInTx>;
   /**
@@ -141,29 +131,15 @@ export type TxProducer<Tx> = AsyncDisposable & {
   close(): Promise<void>;
 };
 
-/** Two for the fast path and the relay, one now and then for taking shards, and one for a transaction. */
-const connectionsMin = 4;
 const graceMsDefault = 5_000;
 const keepOutcomesMsDefault = 15 * 60_000;
 const halfReadyMs = 5_000;
 
-/** @throws TxError `outbox_missing`, `outbox_too_old`, `outbox_too_new`. */
+/** @throws EscapementError `invalid_config`; TxError `half_missing`, `outbox_missing`, `outbox_too_old`, `outbox_too_new`. */
 export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Promise<TxProducer<Tx>> => {
+  checkProducerOptions(options);
   const { db, order = "key", outsideTx = "throw", log = silentLog } = options;
-  const pool = options.pool ?? (db as Partial<Mysql2Database>).pool;
-  if (pool === undefined) {
-    throw new TypeError(
-      "createTxProducer needs a mysql2 pool for its relay and fast path: give pool, or db: fromMysql2(pool)",
-    );
-  }
-  const limit = connectionLimitOf(pool);
-  const [held, neededMin] =
-    options.half === undefined ? (["two", connectionsMin] as const) : (["three", connectionsMin + 2] as const);
-  if (limit !== undefined && limit < neededMin) {
-    throw new TypeError(
-      `the pool has ${limit} connections; the producer holds ${held} of them, so give it ${neededMin} or more`,
-    );
-  }
+  const pool = poolOf(options);
   const parts = await joinTxParts({ ...options, pool, log });
   const { clock, timers, random, counts, outbox, sender } = parts;
   const keepOutcomesMs = options.keepOutcomesMs ?? keepOutcomesMsDefault;
@@ -228,6 +204,12 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
     random,
     counts,
     rolledBack: (txId) => rolledBack.add(txId),
+    isPartCommitted: async (txId) => {
+      const { mark, waiting, dead } = await outbox.outcome(txId);
+      if (mark?.outcome === "committed" || waiting.length + dead.length > 0) return true;
+      const halves = (await half?.barrier.ofTransaction(txId)) ?? [];
+      return halves.some(({ state }) => state === "committed");
+    },
     // A note that cannot be written leaves "unknown", which is true as long as nobody fences.
     endedInside: async (txId) => {
       if (keepOutcomesMs > 0)
@@ -253,19 +235,12 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
   const producer: TxProducer<Tx> = {
     async transaction(callback) {
       assertOpen();
+      if (typeof callback !== "function") throw new TypeError("transaction needs the callback that does the work");
       return transactions.run(callback);
     },
     in(tx) {
       assertOpen();
-      const isWrapped = typeof (tx as JoinedTransaction | undefined)?.fault === "function";
-      const joined = isWrapped ? (tx as JoinedTransaction) : (fromMysql2(tx as never) as Partial<JoinedTransaction>);
-      if (typeof joined.fault !== "function") {
-        throw new TxError(
-          "not_a_transaction",
-          "This is a pool: its statements run on any connection; hand over the connection that the transaction is on.",
-        );
-      }
-      return transactions.join(joined as JoinedTransaction);
+      return transactions.join(joinedOf(tx));
     },
     async send(message) {
       assertOpen();
@@ -274,13 +249,16 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
           'Send inside mq.transaction or by mq.in(tx); outsideTx: "send-now" allows sending without a transaction.';
         throw new TxError("outside_transaction", text);
       }
+      checkMessageFields(message);
       refuseHalfTopic(message, halfTopics);
       return sendNow(sender, message, parts);
     },
     async status(txId, { fence = false } = {}) {
       assertOpen();
-      const id = parseMessageId(txId);
-      if (id === undefined) throw new TypeError("txId is the UUID that q.txId says");
+      const id = typeof txId === "string" ? parseMessageId(txId) : undefined;
+      if (id === undefined) {
+        throw new EscapementError("invalid_id", "txId must be the UUID that q.txId says.", { field: "txId" });
+      }
       const status = await statusOf({ txId: id, fence, outbox, rolledBack });
       return half === undefined ? status : withHalves(status, await half.barrier.ofTransaction(id), isOwned(id));
     },
@@ -353,6 +331,7 @@ export type RunRelayOptions = {
 export const startRelay = async (
   options: RunRelayOptions,
 ): Promise<{ counts(): TxCountsSnapshot; stop(): Promise<void> }> => {
+  checkRelayOptions(options);
   const { log = silentLog } = options;
   const parts = await joinTxParts({ ...options, log });
   const { loop, stop } = parts.relay(options.settings ?? {});
@@ -364,44 +343,6 @@ export const startRelay = async (
       await parts.close();
     },
   };
-};
-
-/** The inbox of a consumer, in its own database. `keepMs`: longest delay and longest retry together, or more. */
-export const createInbox = (options: {
-  readonly pool: Mysql2Pool;
-  readonly keepMs: number;
-}): Inbox & { close(): Promise<void> } => {
-  const store = new MysqlInbox(options.pool);
-  const inbox = createInboxOn({ store, classify: classifyMysqlFailure, keepMs: options.keepMs });
-  return { ...inbox, close: () => store.close() };
-};
-
-/** Makes or upgrades the tables; may be run at any time, by any number. */
-export const migrate = async (mysql: string | Mysql2Pool): Promise<MigrationReport> => {
-  const own = typeof mysql === "string" ? openMysqlPool(mysql, { connections: 1 }) : undefined;
-  try {
-    const connection = await (own ?? (mysql as Mysql2Pool)).getConnection();
-    try {
-      return await migrateOutbox(fromMysql2(connection));
-    } finally {
-      connection.release();
-    }
-  } finally {
-    await own?.end();
-  }
-};
-
-/** For operators: what waits and what was put aside; and sending the latter again. */
-export const withOutboxDesk = async <T>(mysql: string, work: (desk: OutboxDesk) => Promise<T>): Promise<T> => {
-  const pool = openMysqlPool(mysql, { connections: 2 });
-  const desk = new OutboxDesk(pool);
-  try {
-    await shardsOf(pool);
-    return await work(desk);
-  } finally {
-    await desk.close();
-    await pool.end();
-  }
 };
 
 const sendNow = async (sender: RowSender, message: TxMessage, { clock, random }: TxParts): Promise<SentInTx> => {

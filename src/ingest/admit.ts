@@ -300,7 +300,8 @@ const rescheduleFields: ReadonlySet<string> = new Set<keyof RescheduleRequest>([
   "properties",
 ]);
 
-const unknownField = (name: string, known: ReadonlySet<string>): EscapementError => {
+/** For every door whose messages have named fields. */
+export const unknownField = (name: string, known: ReadonlySet<string>): EscapementError => {
   const shown = shownName(name);
   const hint =
     known === rescheduleFields && scheduleFields.has(name)

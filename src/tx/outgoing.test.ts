@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { EscapementError } from "../message/errors.ts";
 import { idOfKey } from "../message/id.ts";
 import { epochMs } from "../message/time.ts";
-import { laneOf, outgoing, outgoingCancel, type TxMessage } from "./outgoing.ts";
+import { checkMessageFields, checkRefFields, laneOf, outgoing, outgoingCancel, type TxMessage } from "./outgoing.ts";
 
 const nowMs = epochMs(1_800_000_000_000);
 const context = {
@@ -62,6 +63,16 @@ describe("a message of a transaction", () => {
     expect(codeOf({ deliverAt: new Date(Number.NaN) })).toBe("invalid_field");
   });
 
+  it("that cannot be written as JSON is refused by name, with what JavaScript says as cause", () => {
+    const circle: Record<string, unknown> = {};
+    circle.self = circle;
+    for (const json of [circle, { n: 1n }]) {
+      expect(() => outgoing({ topic: "orders", json }, context)).toThrow(
+        expect.objectContaining({ code: "invalid_field", field: "json", cause: expect.any(TypeError) }),
+      );
+    }
+  });
+
   it("leaves room for what a delayed one carries on its way to the delay server", () => {
     const many = Object.fromEntries(Array.from({ length: 125 }, (_, i) => [`p${i}`, "x"]));
     expect(codeOf({ properties: many })).toBeUndefined();
@@ -78,4 +89,46 @@ it("a cancel names the id that its message has", () => {
   expect(target).toBe(id);
   expect(row).toMatchObject({ kind: "cancel", head: { key: "order-7", messageGroup: "g" } });
   expect(row.id).not.toBe(id);
+});
+
+describe("what is handed over for sending or canceling", () => {
+  const refused = (work: () => void): unknown => {
+    try {
+      work();
+      return undefined;
+    } catch (error) {
+      return error instanceof EscapementError ? [error.code, error.field] : error;
+    }
+  };
+
+  it("has fields that are known, or is refused: a mistyped delay would send at once", () => {
+    expect(refused(() => checkMessageFields({ topic: "t", body: "x", dealy: "30m" }))).toEqual([
+      "unknown_field",
+      "dealy",
+    ]);
+    expect(refused(() => checkRefFields({ key: "k", group: "g" }))).toEqual(["unknown_field", "group"]);
+    expect(refused(() => checkRefFields({ key: "k", messageGroup: "g" }))).toBeUndefined();
+    const all: Required<TxMessage> = {
+      topic: "t",
+      body: "x",
+      json: 1,
+      tag: "x",
+      keys: [],
+      properties: {},
+      key: "k",
+      messageGroup: "g",
+      deliverAt: 1,
+      delay: 1,
+      dedupe: "d",
+      expireAfter: 1,
+    };
+    expect(refused(() => checkMessageFields(all))).toBeUndefined();
+  });
+
+  it("is an object, or is refused in words", () => {
+    for (const given of [undefined, null, "t", []]) {
+      expect(refused(() => checkMessageFields(given))).toEqual(["invalid_request", undefined]);
+      expect(refused(() => checkRefFields(given))).toEqual(["invalid_request", undefined]);
+    }
+  });
 });

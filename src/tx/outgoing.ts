@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { admitMessage, type MessageFields } from "../ingest/admit.ts";
+import { admitMessage, type MessageFields, unknownField } from "../ingest/admit.ts";
 import { EscapementError } from "../message/errors.ts";
 import { idOfKey, timeOrderedId } from "../message/id.ts";
 import { limits } from "../message/message.ts";
@@ -36,8 +36,9 @@ export type TxMessage = {
   /** Milliseconds or text (`"30m"`), counted from the commit (for `mq.in(tx)`: from the send). */
   readonly delay?: number | string;
   /**
-   * Your own name for the message: the same name (within its message group) is the same message with the same id. Of a
-   * delayed message the delay server keeps the first; consumers see the same ESC_ID. It is what `cancel` takes.
+   * Your own name for the message: the same name (within its message group, over all topics) is the same message with
+   * the same id. Of a delayed message the delay server keeps the first; consumers see the same ESC_ID. It is what
+   * `cancel` takes.
    */
   readonly dedupe?: string;
   /** Delayed messages only: not delivered later than this, counted from the due time. */
@@ -104,6 +105,45 @@ export const outgoing = (message: TxMessage, context: OutgoingContext): OutboxMe
   };
 };
 
+/**
+ * Before anybody looks into what a caller hands over. A field that nobody knows would be a wish that nobody fulfils: with
+ * `dealy` the message would go at once.
+ */
+export const checkMessageFields = (message: unknown): void =>
+  checkFields(message, messageFields, "Give send a message: an object with topic, and body or json.");
+
+export const checkRefFields = (ref: unknown): void =>
+  checkFields(
+    ref,
+    refFields,
+    "Give cancel an object with key, as send has answered it, and messageGroup if the message had one.",
+  );
+
+const checkFields = (given: unknown, known: ReadonlySet<string>, wanted: string): void => {
+  if (typeof given !== "object" || given === null || Array.isArray(given)) {
+    throw new EscapementError("invalid_request", wanted);
+  }
+  for (const name of Object.keys(given)) if (!known.has(name)) throw unknownField(name, known);
+};
+
+const namesOf = <Fields>(fields: Record<keyof Required<Fields>, true>): ReadonlySet<string> =>
+  new Set(Object.keys(fields));
+const messageFields = namesOf<TxMessage>({
+  topic: true,
+  body: true,
+  json: true,
+  tag: true,
+  keys: true,
+  properties: true,
+  key: true,
+  messageGroup: true,
+  deliverAt: true,
+  delay: true,
+  dedupe: true,
+  expireAfter: true,
+});
+const refFields = namesOf<TxMessageRef>({ key: true, messageGroup: true });
+
 /** The row that takes a delayed message back. Its own id is fresh; what it names is in its head. */
 export const outgoingCancel = (
   ref: TxMessageRef,
@@ -163,9 +203,19 @@ const bodyOf = ({ body, json }: TxMessage): Buffer => {
   if (body instanceof Uint8Array) return Buffer.from(body.buffer, body.byteOffset, body.byteLength);
   if (body !== undefined)
     throw invalid("body", "must be a text or a Uint8Array; for a value to be sent as JSON use json");
-  const text = json === undefined ? undefined : JSON.stringify(json);
+  const text = json === undefined ? undefined : jsonText(json);
   if (text === undefined) throw invalid("body", "is missing: give body or json");
   return Buffer.from(text, "utf8");
+};
+
+const jsonText = (json: unknown): string | undefined => {
+  try {
+    return JSON.stringify(json);
+  } catch (cause) {
+    const why =
+      "json cannot be written as JSON (a BigInt, a circle, or a toJSON that throws); convert it, or give body.";
+    throw new EscapementError("invalid_field", why, { field: "json", cause });
+  }
 };
 
 const propertiesOf = (given: TxMessage["properties"]): ReadonlyMap<string, string> => {

@@ -4,13 +4,14 @@ import { reach } from "../runtime/failpoint.ts";
 import type { Random } from "../runtime/random.ts";
 import { sleep, type Timers } from "../runtime/timers.ts";
 import type { ClassifyFailure, JoinedTransaction, SqlExecutor, TransactionalDatabase } from "./database.port.ts";
+import { NamedTopics } from "./named-topics.ts";
 import { newTxId } from "./outcomes.ts";
-import type { TxMessage, TxMessageRef } from "./outgoing.ts";
+import { checkMessageFields, checkRefFields, type TxMessage, type TxMessageRef } from "./outgoing.ts";
 import { type ProofParts, proveUnbroken } from "./proof-of-transaction.ts";
+import { Sends } from "./sends.ts";
 import type { TxCounts } from "./tx-counts.ts";
 import { isTxError, TxError } from "./tx-error.ts";
 import type { SentInTx, TxMode, TxSession } from "./tx-mode.port.ts";
-import { WatchedPromise } from "./watched-promise.ts";
 
 /**
  * Transactions that we begin and commit, and those we join. The way in which messages travel is the mode's; what is
@@ -42,7 +43,12 @@ export type TransactionsOptions<Tx> = {
   readonly rolledBack: (txId: MessageId) => void;
   /** Transactions of which DDL, or a COMMIT inside the callback, has committed a part. */
   readonly endedInside: (txId: MessageId) => Promise<void>;
+  /** Whether messages of a transaction are committed; asked on a connection of our own. */
+  readonly isPartCommitted: (txId: MessageId) => Promise<boolean>;
 };
+
+/** That what is rolled back now is what began: shown by the savepoint, or concluded because a deadlock took that along. */
+type Wholeness = "proven" | "presumed" | "unknown";
 
 /** Two transactions that meet once rarely meet twice; ten times is a design fault that should be seen. */
 const deadlockTriesMax = 10;
@@ -86,22 +92,23 @@ export class Transactions<Tx> {
   }
 
   async #once<T>(txId: MessageId, callback: (tx: Tx, q: TxSender) => Promise<T>): Promise<T> {
-    const { db, mode, writer, classify, rolledBack, endedInside } = this.#options;
+    const { db, mode, writer, classify, rolledBack, timers } = this.#options;
     const session = mode.begin(txId, true);
-    let isIntact = true;
+    const sends = new Sends(timers);
+    let wholeness: Wholeness = "proven";
     let isCommitting = false;
     try {
       const result = await db.transaction(async (tx, sql) => {
         await writer.setSavepoint(sql, "whole");
-        isIntact = false;
-        const answer = await this.#called(txId, sql, (sender) => callback(tx, sender), session).catch(
+        wholeness = "unknown";
+        const answer = await this.#called(txId, sql, (sender) => callback(tx, sender), session, sends).catch(
           async (error: unknown) => {
-            isIntact = await this.#seesIntact(sql, txId, error);
+            wholeness = await this.#wholenessOf(sql, txId, error);
             throw error;
           },
         );
         await proveUnbroken(this.#options, sql, txId);
-        isIntact = true;
+        wholeness = "proven";
         await session.beforeCommit(sql);
         reach("tx-before-commit");
         isCommitting = true;
@@ -111,11 +118,7 @@ export class Transactions<Tx> {
       session.committed();
       return result;
     } catch (error) {
-      if (!isCommitting) {
-        if (isIntact) rolledBack(txId);
-        else if (isTxError(error, "transaction_ended_inside")) await endedInside(txId);
-        throw error;
-      }
+      if (!isCommitting) throw await this.#failedBefore(txId, wholeness, sends, error);
       if (classify(error) === "deadlock") {
         session.rolledBack();
         rolledBack(txId);
@@ -134,9 +137,9 @@ export class Transactions<Tx> {
     sql: SqlExecutor,
     callback: (q: TxSender) => Promise<T>,
     session: TxSession,
+    sends: Sends,
   ): Promise<T> {
     let isOver = false;
-    const sends = new Sends();
     const open = (): SqlExecutor => {
       if (!isOver) return sql;
       const text = "The transaction is over; send inside its callback and await it.";
@@ -153,17 +156,37 @@ export class Transactions<Tx> {
   }
 
   /** A callback has failed: is there still the transaction in which it began? Then all of it is rolled back now. */
-  async #seesIntact(sql: SqlExecutor, txId: MessageId, error: unknown): Promise<boolean> {
+  async #wholenessOf(sql: SqlExecutor, txId: MessageId, error: unknown): Promise<Wholeness> {
     const failure = this.#options.classify(error);
-    if (failure === "deadlock") return true;
+    if (failure === "deadlock") return "presumed";
     try {
       await proveUnbroken(this.#options, sql, txId, error);
-      return true;
+      return "proven";
     } catch (proof) {
       // A server may be set to end the whole transaction at such a timeout.
       if (isTxError(proof, "transaction_ended_inside") && failure !== "lock-wait-timeout") throw proof;
-      return false;
+      return "unknown";
     }
+  }
+
+  /**
+   * Failed before COMMIT: what there is to say. A deadlock takes the savepoint along, so whether something was committed
+   * before it is asked of the database, now that the rest is rolled back: running the callback again would do it twice.
+   */
+  async #failedBefore(txId: MessageId, wholeness: Wholeness, sends: Sends, error: unknown): Promise<unknown> {
+    const { rolledBack, endedInside, isPartCommitted } = this.#options;
+    if (wholeness === "unknown") {
+      if (isTxError(error, "transaction_ended_inside")) await endedInside(txId);
+      return error;
+    }
+    if (wholeness === "presumed" && sends.hasBegun && (await isPartCommitted(txId))) {
+      await endedInside(txId);
+      const text =
+        "A statement inside the callback had committed a part of the transaction (DDL such as CREATE TABLE does, and COMMIT) before a deadlock ended the rest, so it is not run again; keep such statements out of it.";
+      return new TxError("transaction_ended_inside", text, { txId, cause: error });
+    }
+    rolledBack(txId);
+    return error;
   }
 
   #newId(owned: boolean): MessageId {
@@ -172,48 +195,20 @@ export class Transactions<Tx> {
   }
 }
 
-const senderOf = (txId: MessageId, open: () => SqlExecutor, session: TxSession): TxSender => ({
-  txId,
-  send: async (message) => session.send(open(), message),
-  cancel: async (ref) => session.cancel(open(), ref),
-});
-
-/** The sends of one callback, so that none of them fails unheard. */
-class Sends {
-  readonly #underWay = new Set<WatchedPromise<unknown>>();
-  readonly #failed: { readonly promise: WatchedPromise<unknown>; readonly reason: unknown }[] = [];
-
-  of(sender: TxSender): TxSender {
-    return {
-      txId: sender.txId,
-      send: (message) => this.#track(sender.send(message)),
-      cancel: (ref) => this.#track(sender.cancel(ref)),
-    };
-  }
-
-  async settled(): Promise<void> {
-    await Promise.allSettled(this.#underWay);
-  }
-
-  /**
-   * What is still under way when the callback ends belongs to the transaction, and its failure fails it; so does a
-   * failure before that, unless somebody waited for that promise: then the callback has seen it and has gone on.
-   */
-  async allHeard(): Promise<void> {
-    await Promise.all(this.#underWay);
-    for (const { promise, reason } of this.#failed) if (!promise.isWatched) throw reason;
-  }
-
-  #track<T>(work: Promise<T>): Promise<T> {
-    const promise = WatchedPromise.watching(work);
-    this.#underWay.add(promise);
-    promise.settled((failure) => {
-      this.#underWay.delete(promise);
-      if (failure !== undefined) this.#failed.push({ promise, ...failure });
-    });
-    return promise;
-  }
-}
+const senderOf = (txId: MessageId, open: () => SqlExecutor, session: TxSession): TxSender => {
+  const named = new NamedTopics();
+  return {
+    txId,
+    async send(message) {
+      checkMessageFields(message);
+      return named.sending(message, () => session.send(open(), message));
+    },
+    async cancel(ref) {
+      checkRefFields(ref);
+      return session.cancel(open(), ref);
+    },
+  };
+};
 
 const openOrThrow = (tx: JoinedTransaction): SqlExecutor => {
   const fault = tx.fault();

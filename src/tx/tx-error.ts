@@ -9,7 +9,8 @@ export const txErrorTable = {
   transaction_ended_inside:
     "The transaction ended inside the callback; what is committed by that stays, and its messages will be sent.",
   commit_outcome_unknown: "COMMIT was sent and no answer came; whatever holds for the rows holds for the messages.",
-  fenced: "Somebody asked for this transaction's outcome and was told that it is rolled back; it was rolled back.",
+  fenced:
+    "Somebody asked for this transaction's outcome and was told that it is rolled back; it must not commit, and one that we began does not.",
   lock_wait_timeout: "A lock was waited for too long; everything was rolled back and may be tried again.",
   deadlock: "Deadlocks went on through all tries; everything was rolled back and may be tried again.",
   delay_server_missing: "A message can be canceled only where the address of the delay server is known.",

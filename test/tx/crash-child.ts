@@ -17,7 +17,7 @@ process.stdin.on("close", () => process.exit()).resume();
 
 /** Halves that their sender leaves alone, so that the broker asks, or nobody does and the backstop comes. */
 const leavesHalves = step === "check-judged" || step === "backstop-sent";
-const leaving = { commitWithinMs: -1, turnMs: 300 };
+const leaving = { commitWithinMs: 0, turnMs: 300 };
 const overdueAtOnce = { ...leaving, turnMs: 50, backstopAfterMs: 1, backstopLatestMs: 1 };
 const timing = step === "backstop-sent" ? overdueAtOnce : leavesHalves ? leaving : {};
 

@@ -5,7 +5,7 @@ import { createInbox, createTxProducer, fromMysql2, type Inbox } from "../../src
 import { type Lab, openLab, pauseMs } from "./lab.ts";
 
 let lab: Lab;
-let inbox: Inbox & { close(): Promise<void> };
+let inbox: Inbox;
 beforeAll(async () => {
   lab = await openLab();
   inbox = createInbox({ pool: lab.pool, keepMs: 60_000 });
@@ -53,6 +53,15 @@ describe("inbox.once", () => {
   test("work that failed is done again: its row went with it", async () => {
     await expect(consume("g", "m3", { fails: true })).rejects.toThrow("the work failed");
     expect(await consume("g", "m3")).toBe("ran");
+  });
+
+  test("takes a connection of mysql2 as it is, too", async () => {
+    const connection = await lab.pool.getConnection();
+    await connection.beginTransaction();
+    const once = () => inbox.once(connection, "raw", "m1", async () => {});
+    expect([await once(), await once()]).toEqual(["ran", "duplicate"]);
+    await connection.rollback();
+    connection.release();
   });
 
   test("a delivery that waits for one that fails runs itself", async () => {

@@ -166,6 +166,7 @@ const writer = ({
     counts,
     rolledBack: () => {},
     endedInside: async () => {},
+    isPartCommitted: async () => false,
   });
 };
 
@@ -554,6 +555,7 @@ test("a cancel that did not see its message: carried out, it takes it out of the
     marks: true,
     rolledBack: () => {},
     endedInside: async () => {},
+    isPartCommitted: async () => false,
   }).run(async (_, q) => q.cancel({ key: "canceled" }));
   await holder.commit();
   holder.release();

@@ -225,6 +225,35 @@ describe("a transaction that does not commit", () => {
     });
   });
 
+  test("TX-27: a deadlock after a COMMIT inside does not run the callback again; what was committed is not called rolled back", async () => {
+    await using mq = await producer({ relay: false, fastPath: false });
+    await lab.run("INSERT INTO orders VALUES ('half-a', '0'), ('half-b', '0')");
+    const other = await lab.pool.getConnection();
+    await other.query("SET SESSION innodb_lock_wait_timeout = 5");
+    await other.beginTransaction();
+    // The lighter of two transactions loses.
+    await other.query("INSERT INTO orders VALUES ('heavy-1', ''), ('heavy-2', ''), ('heavy-3', ''), ('heavy-4', '')");
+    await other.query("UPDATE orders SET note = 'other' WHERE id = 'half-b'");
+    const txIds: string[] = [];
+    const failing = mq.transaction(async (tx, q) => {
+      txIds.push(q.txId);
+      await q.send({ topic: uniqueName("t"), body: "committed" });
+      await tx.query("COMMIT");
+      await tx.query("BEGIN");
+      await tx.query("UPDATE orders SET note = 'mine' WHERE id = 'half-a'");
+      const winning = other.query("UPDATE orders SET note = 'other' WHERE id = 'half-a'");
+      await pauseMs(100);
+      await tx.query("UPDATE orders SET note = 'mine' WHERE id = 'half-b'").finally(() => winning);
+    });
+    await expect(failing).rejects.toMatchObject({ code: "transaction_ended_inside", cause: { errno: 1213 } });
+    await other.rollback();
+    other.release();
+    expect(txIds).toHaveLength(1);
+    expect(await mq.status(txIds[0]!)).toMatchObject({ state: "committed-unsent" });
+    await lab.run("DELETE FROM escapement_outbox"); // sent
+    expect(await mq.status(txIds[0]!)).toMatchObject({ state: "unknown", evidence: [{ kind: "ended-inside" }] });
+  });
+
   test("a row that changed since the snapshot (MariaDB, innodb_snapshot_isolation) is a deadlock to us", async () => {
     await using mq = await producer();
     await lab.run("INSERT INTO orders VALUES ('snapshot', '0')");
@@ -590,6 +619,10 @@ describe("joining somebody else's transaction", () => {
     await expect(joined.send(message)).rejects.toMatchObject({ code: "not_a_transaction" });
     connection.release();
     expect(() => mq.in(lab.pool)).toThrow(expect.objectContaining({ code: "not_a_transaction" }));
+    for (const txId of [undefined as never, "abc"]) {
+      await expect(mq.status(txId)).rejects.toMatchObject({ code: "invalid_id", field: "txId" });
+    }
+    expect(() => mq.in(undefined as never)).toThrow(expect.objectContaining({ code: "not_a_transaction" }));
     expect(() => mq.in({} as never)).toThrow(expect.objectContaining({ code: "not_a_transaction" }));
     expect(await lab.waiting()).toBe(0);
   });

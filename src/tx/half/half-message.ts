@@ -1,6 +1,7 @@
 import type { MessageId } from "../../message/id.ts";
 import { ingestProperty } from "../../message/ingest-properties.ts";
 import { property } from "../../message/message.ts";
+import type { OutboxMessage } from "../outbox.port.ts";
 import { TxError } from "../tx-error.ts";
 import type { BarrierKey } from "./barrier.port.ts";
 import type { HalfMessage } from "./half-broker.port.ts";
@@ -12,20 +13,7 @@ import type { HalfMessage } from "./half-broker.port.ts";
  * A broker loses a half with a delivery time: it says OK twice and never delivers it. So a delayed one is a half on the
  * ingest topic of the delay server, to whom it says in properties where and when; no timer ever touches the half.
  */
-export type Outgoing = {
-  readonly id: MessageId;
-  readonly topic: string;
-  readonly due?: { readonly atMs: number } | { readonly afterMs: number };
-  readonly head: {
-    readonly tag?: string;
-    readonly keys?: readonly string[];
-    readonly properties?: readonly (readonly [name: string, value: string])[];
-    readonly messageGroup?: string;
-    readonly key?: string;
-    readonly expireAfter?: string;
-  };
-  readonly body: Buffer;
-};
+export type Outgoing = Pick<OutboxMessage, "id" | "topic" | "due" | "head" | "body">;
 
 /** `id` is the half's own, drawn anew in each try of a transaction: what a check has settled must not stop the next try. */
 export type HalfIdentity = BarrierKey & { readonly databaseId: string };
