@@ -137,8 +137,8 @@ export class MysqlOutbox implements Outbox {
   async bury(ids: readonly number[], reason: string): Promise<void> {
     await this.#connection.transaction(async (run) => {
       await run(
-        `INSERT INTO escapement_outbox_dead (id, tx_id, msg_id, kind, topic, deliver_at, created_at, buried_at, attempts, head, body, reason)
-         SELECT id, tx_id, msg_id, kind, topic, deliver_at, created_at, ${nowMs}, attempts + 1, head, body, ? FROM escapement_outbox WHERE id IN (${list(ids)})`,
+        `INSERT INTO escapement_outbox_dead (tx_id, msg_id, kind, topic, deliver_at, created_at, buried_at, attempts, head, body, reason)
+         SELECT tx_id, msg_id, kind, topic, deliver_at, created_at, ${nowMs}, attempts + 1, head, body, ? FROM escapement_outbox WHERE id IN (${list(ids)}) ORDER BY id`,
         [textBytes(reason), ...ids],
       );
       await run(removeStatement(ids.length), ids);
