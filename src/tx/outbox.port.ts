@@ -117,6 +117,7 @@ export interface Outbox {
   postpone(rows: readonly number[], inMs: number, reason?: string): Promise<void>;
   /** Aside, with the reason. */
   bury(rows: readonly number[], reason: string): Promise<void>;
+  /** As it is at one moment. */
   outcome(txId: MessageId): Promise<TxTrace>;
   /**
    * Makes sure that a transaction which has not committed never will; "open" when it holds its mark at this moment,
