@@ -17,6 +17,7 @@ import { examineCluster, type TxDoctorOptions } from "./half-doctor.ts";
 import { startHalfMode } from "./half-mode.ts";
 import { parseMessageId, timeOrderedId } from "./message/id.ts";
 import { uncheckedClock } from "./runtime/clock.ts";
+import { reach } from "./runtime/failpoint.ts";
 import { type Log, silentLog } from "./runtime/log.ts";
 import { Loop } from "./runtime/loop.ts";
 import { EscapementClient } from "./sdk/client.ts";
@@ -526,6 +527,7 @@ const delayServerAt = ({ url, headers }: NonNullable<JoinOptions["escapement"]>)
         waitForTopic: true,
         ...group,
       });
+      reach("cancel-name-taken");
       return (await cancel(key, messageGroup)) ?? "canceled";
     },
   };
