@@ -33,7 +33,7 @@ const mq = await createTxProducer({
   db: fromMysql2(pool),
   order: "strict",
   fastPath: relays ? false : { graceMs: 400 },
-  relay: mode === "half" ? false : { idlePollMs: [10, 20], leaseMs: 600, batch: 5 },
+  relay: mode === "half" ? false : { idlePollMs: [20, 40], leaseMs: 600, batch: 5 },
   ...(mode === "half" ? { mode, half: { topics: [topics.half], delayedTopics: [topics.delayed], timing } } : {}),
 });
 

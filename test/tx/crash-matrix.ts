@@ -104,6 +104,7 @@ const runRound = async ({ from, to, random, parallel, serverUrl, rocketmq, signa
     ROCKETMQ_ADMIN: broker.admin,
     INGEST_TOPIC: ingestTopic,
     INGEST_GROUP: `${ingestTopic}_GROUP`,
+    INGEST_RECEIVERS: "1",
     LOG_LEVEL: "warn",
   });
   const collectors: Collector[] = [];
@@ -126,7 +127,7 @@ const runRound = async ({ from, to, random, parallel, serverUrl, rocketmq, signa
     ingestTopic,
     db: fromMysql2(lab.pool),
     order: "strict",
-    relay: { idlePollMs: [10, 20], leaseMs: 600 },
+    relay: { idlePollMs: [20, 40], leaseMs: 600 },
     mode: "half",
     half: {
       topics: [topics.half],
@@ -194,7 +195,7 @@ const watchCancels = (lab: Lab) => {
   const looking = (async () => {
     while (!abort.signal.aborted) {
       await look();
-      await pauseMs(50);
+      await pauseMs(100);
     }
   })();
   return {
