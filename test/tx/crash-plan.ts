@@ -68,7 +68,7 @@ const nthMax: Readonly<Partial<Record<Failpoint, number>>> = {
   "backstop-sent": 3,
   "cancel-name-taken": 2,
   "cancel-done": 2,
-  "tx-row-written": 12,
+  "tx-row-written": 24,
 };
 const nthMaxElse = 5;
 
