@@ -22,8 +22,9 @@ const leavesHalves = step === "check-judged" || step === "backstop-sent";
 const leaving = { commitWithinMs: -1, turnMs: 300 };
 const overdueAtOnce = { ...leaving, turnMs: 50, backstopAfterMs: 1, backstopLatestMs: 1 };
 const timing = step === "backstop-sent" ? overdueAtOnce : leavesHalves ? leaving : {};
-/** A cancel that takes its message out of the outbox finds no such name at the delay server. */
-const relays = step.startsWith("relay-") || step === "cancel-name-taken";
+/** A cancel that takes its message out of the outbox finds no such name at the delay server; so the relay is slow. */
+const takesName = step === "cancel-name-taken";
+const relays = step.startsWith("relay-") || takesName;
 
 const pool = createPool({ uri: mysql, connectionLimit: 10 });
 const mq = await createTxProducer({
@@ -33,7 +34,7 @@ const mq = await createTxProducer({
   db: fromMysql2(pool),
   order: "strict",
   fastPath: relays ? false : { graceMs: 400 },
-  relay: mode === "half" ? false : { idlePollMs: [20, 40], leaseMs: 600, batch: 5 },
+  relay: mode === "half" ? false : { idlePollMs: takesName ? [150, 200] : [20, 40], leaseMs: 600, batch: 5 },
   ...(mode === "half" ? { mode, half: { topics: [topics.half], delayedTopics: [topics.delayed], timing } } : {}),
 });
 

@@ -106,6 +106,7 @@ const runRound = async ({ from, to, random, parallel, serverUrl, rocketmq, signa
     INGEST_GROUP: `${ingestTopic}_GROUP`,
     INGEST_RECEIVERS: "1",
     LOG_LEVEL: "warn",
+    NODE_COMPILE_CACHE: compileCache,
   });
   const collectors: Collector[] = [];
   for (const topic of Object.values(topics)) {
@@ -177,6 +178,8 @@ const runRound = async ({ from, to, random, parallel, serverUrl, rocketmq, signa
     await cancels.stop();
     await survivor.close();
     for (const one of collectors) await one.stop();
+    // In order, so that it leaves its part of the compile cache.
+    await delayServer.stop();
   }
 };
 

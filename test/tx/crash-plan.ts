@@ -62,13 +62,17 @@ export const cells: readonly Cell[] = [
 
 export const cellName = ({ mode, step, of }: Cell): string => `${mode} ${step}${of === undefined ? "" : `, ${of}`}`;
 
-/** Checks and overdue halves come a few at a time, cancels by every second transaction; of rows each writes four or five. */
+/**
+ * Checks and overdue halves come a few at a time, cancels by every second transaction; of rows each writes four or
+ * five; the fast path does many at once. */
 const nthMax: Readonly<Partial<Record<Failpoint, number>>> = {
   "check-judged": 4,
   "backstop-sent": 3,
   "cancel-name-taken": 2,
   "cancel-done": 2,
   "tx-row-written": 24,
+  "tx-sent": 3,
+  "tx-removed": 3,
 };
 const nthMaxElse = 5;
 
