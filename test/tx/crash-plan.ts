@@ -64,7 +64,8 @@ export const cellName = ({ mode, step, of }: Cell): string => `${mode} ${step}${
 
 /**
  * Checks and overdue halves come a few at a time, cancels by every second transaction; of rows each writes four or
- * five; the fast path does many at once. */
+ * five; the fast path does many at once.
+ */
 const nthMax: Readonly<Partial<Record<Failpoint, number>>> = {
   "check-judged": 4,
   "backstop-sent": 3,
