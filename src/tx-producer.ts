@@ -1,30 +1,17 @@
-import { hostname } from "node:os";
 import { fromMysql2, type Mysql2Database } from "./adapters/mysql/from-mysql2.ts";
 import { createMysqlBarrier } from "./adapters/mysql/mysql-barrier.ts";
 import { connectionLimitOf, type Mysql2Pool } from "./adapters/mysql/mysql-connection.ts";
 import { classifyMysqlFailure } from "./adapters/mysql/mysql-failure.ts";
 import { MysqlInbox } from "./adapters/mysql/mysql-inbox.ts";
-import { MysqlOutbox, mysqlOutboxWriter } from "./adapters/mysql/mysql-outbox.ts";
+import { mysqlOutboxWriter } from "./adapters/mysql/mysql-outbox-writer.ts";
 import { openMysqlPool } from "./adapters/mysql/open-pool.ts";
 import { OutboxDesk } from "./adapters/mysql/outbox-desk.ts";
-import { checkSchema, type MigrationReport, migrateOutbox } from "./adapters/mysql/outbox-schema.ts";
-import { createRocketmqSink } from "./adapters/rocketmq/rocketmq-sink.ts";
-import type { SessionOptions } from "./adapters/rocketmq/session.ts";
-import { systemRandom } from "./adapters/system/system-random.ts";
-import { machineClock, systemTimers } from "./adapters/system/system-time.ts";
-
+import { type MigrationReport, migrateOutbox } from "./adapters/mysql/outbox-schema.ts";
 import { examineCluster, type TxDoctorOptions } from "./half-doctor.ts";
 import { startHalfMode } from "./half-mode.ts";
-import { parseMessageId, timeOrderedId } from "./message/id.ts";
-import { uncheckedClock } from "./runtime/clock.ts";
-import { reach } from "./runtime/failpoint.ts";
+import { parseMessageId } from "./message/id.ts";
 import { type Log, silentLog } from "./runtime/log.ts";
-import { Loop } from "./runtime/loop.ts";
-import { EscapementClient } from "./sdk/client.ts";
-import { EscapementApiError } from "./sdk/errors.ts";
-import { cancelsInVainSaid } from "./tx/cancels-in-vain.ts";
 import type { JoinedTransaction, TransactionalDatabase } from "./tx/database.port.ts";
-import type { DelayServer } from "./tx/delay-server.port.ts";
 import type { DoctorReport } from "./tx/doctor/doctor.ts";
 import { FastPath } from "./tx/fast-path.ts";
 import type { Rebuild } from "./tx/half/backstop.ts";
@@ -35,13 +22,22 @@ import { refuseHalfTopic, withoutHalfTopics } from "./tx/half/no-half-topics.ts"
 import { createInboxOn, type Inbox } from "./tx/inbox.ts";
 import { createOutboxMode } from "./tx/outbox-mode.ts";
 import { outgoing, type TxMessage } from "./tx/outgoing.ts";
-import { Relay, type RelaySettings, relayDefaults } from "./tx/relay.ts";
-import { createRowSender, type RowSender } from "./tx/row-sender.ts";
+import type { RelaySettings } from "./tx/relay.ts";
+import type { RowSender } from "./tx/row-sender.ts";
 import { RolledBack, statusOf, type TxStatus } from "./tx/status.ts";
 import { Transactions, type TxSender } from "./tx/transaction.ts";
-import { TxCounts, type TxCountsSnapshot } from "./tx/tx-counts.ts";
+import type { TxCountsSnapshot } from "./tx/tx-counts.ts";
 import { TxError } from "./tx/tx-error.ts";
 import type { SentInTx } from "./tx/tx-mode.port.ts";
+import type { DelayServerAddress } from "./tx-delay-server.ts";
+import {
+  ingestTopicDefault,
+  joinTxParts,
+  shardsOf,
+  type TxParts,
+  type TxPartsOptions,
+  type TxRocketmq,
+} from "./tx-parts.ts";
 
 /**
  * Transactional sends, for applications: rows and messages together or not at all. What users import as
@@ -67,10 +63,7 @@ export type { TxCountsSnapshot } from "./tx/tx-counts.ts";
 export { isTxError, TxError, type TxErrorCode, txErrorTable } from "./tx/tx-error.ts";
 export type { SentInTx } from "./tx/tx-mode.port.ts";
 
-export type TxRocketmq = Pick<SessionOptions, "endpoint" | "credentials" | "tls"> & {
-  /** The longest that one send takes. Default 3,000. */
-  readonly sendTimeoutMs?: number;
-};
+export type { TxRocketmq };
 
 export type TxProducerOptions<Tx> = {
   readonly rocketmq: TxRocketmq;
@@ -79,7 +72,7 @@ export type TxProducerOptions<Tx> = {
   /** A mysql2 pool to the same database, for everything outside of your transactions. Default: the one in `db`. */
   readonly pool?: Mysql2Pool;
   /** The delay server's HTTP address. Needed for `cancel` only. */
-  readonly escapement?: { readonly url: string; readonly headers?: Record<string, string> };
+  readonly escapement?: DelayServerAddress;
   /**
    * `half`: messages to the topics named in `half` go as RocketMQ's half messages. `outbox` (default without `half`): none
    * do; with `half` given, those that were sent so before are still answered for, and sends to its topics are refused
@@ -151,7 +144,6 @@ export type TxProducer<Tx> = AsyncDisposable & {
 const connectionsMin = 4;
 const graceMsDefault = 5_000;
 const keepOutcomesMsDefault = 15 * 60_000;
-const ingestTopicDefault = "ESC_INGEST";
 const halfReadyMs = 5_000;
 
 /** @throws TxError `outbox_missing`, `outbox_too_old`, `outbox_too_new`. */
@@ -171,7 +163,7 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
       `the pool has ${limit} connections; the producer holds ${held} of them, so give it ${neededMin} or more`,
     );
   }
-  const parts = await joinParts({ ...options, pool, log });
+  const parts = await joinTxParts({ ...options, pool, log });
   const { clock, timers, random, counts, outbox, sender } = parts;
   const keepOutcomesMs = options.keepOutcomesMs ?? keepOutcomesMsDefault;
   const graceMs = options.fastPath === false ? 0 : (options.fastPath?.graceMs ?? graceMsDefault);
@@ -317,8 +309,8 @@ const withIngest = (ingestTopic: string | undefined) => (ingestTopic === undefin
 
 /** Resolves when the proxy knows us, so that the first half is asked about and seen; or after a while all the same. */
 const startHalf = async (
-  { half, rocketmq, pool, log, ingestTopic = ingestTopicDefault }: JoinOptions & { readonly half: TxHalfOptions },
-  { clock, timers, random }: Parts,
+  { half, rocketmq, pool, log, ingestTopic = ingestTopicDefault }: TxPartsOptions & { readonly half: TxHalfOptions },
+  { clock, timers, random }: TxParts,
 ) => {
   const { topics, delayedTopics = [], isReplica = false, ...rest } = half;
   const barrier = createMysqlBarrier({ pool, isReplica });
@@ -350,7 +342,7 @@ const startHalf = async (
 export type RunRelayOptions = {
   readonly rocketmq: TxRocketmq;
   readonly pool: Mysql2Pool;
-  readonly escapement?: NonNullable<TxProducerOptions<unknown>["escapement"]>;
+  readonly escapement?: DelayServerAddress;
   readonly settings?: Partial<RelaySettings>;
   readonly ingestTopic?: string;
   readonly log?: Log;
@@ -361,7 +353,7 @@ export const startRelay = async (
   options: RunRelayOptions,
 ): Promise<{ counts(): TxCountsSnapshot; stop(): Promise<void> }> => {
   const { log = silentLog } = options;
-  const parts = await joinParts({ ...options, log });
+  const parts = await joinTxParts({ ...options, log });
   const { loop, stop } = parts.relay(options.settings ?? {});
   loop.start();
   return {
@@ -411,77 +403,7 @@ export const withOutboxDesk = async <T>(mysql: string, work: (desk: OutboxDesk) 
   }
 };
 
-// --- the parts ----------------------------------------------------------------------------------------------------
-
-type JoinOptions = Pick<TxProducerOptions<unknown>, "rocketmq" | "escapement" | "ingestTopic"> & {
-  readonly pool: Mysql2Pool;
-  readonly log: Log;
-};
-
-type Parts = Awaited<ReturnType<typeof joinParts>>;
-
-const joinParts = async ({ rocketmq, escapement, ingestTopic = ingestTopicDefault, pool, log }: JoinOptions) => {
-  const clock = uncheckedClock(machineClock);
-  const timers = systemTimers;
-  const random = systemRandom;
-  const shardCount = await shardsOf(pool);
-  const counts = new TxCounts();
-  // Two connections: a relay that catches up does not hold up the fast path.
-  const outbox = new MysqlOutbox(pool, shardCount);
-  const relayOutbox = new MysqlOutbox(pool, shardCount);
-  const sink = createRocketmqSink({ ...rocketmq, plainTopics: new Set([ingestTopic]), clock, timers, log });
-  const delayServer = escapement === undefined ? undefined : delayServerAt(escapement);
-  const cancelsInVain = cancelsInVainSaid({ clock, log });
-  const sender = createRowSender({ sink, ingestTopic, delayServer: delayServer?.port, cancelsInVain });
-  const owner = `${hostname().slice(0, 24)}:${process.pid}:${timeOrderedId(clock.nowMs(), random.bytes(new Uint8Array(10)), 0).slice(19)}`;
-  return {
-    clock,
-    timers,
-    random,
-    counts,
-    outbox,
-    sender,
-    relay(settings: Partial<RelaySettings>) {
-      const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
-      const relay = new Relay({
-        outbox: relayOutbox,
-        leases: relayOutbox,
-        sender,
-        owner,
-        clock,
-        random,
-        log,
-        counts,
-        settings: { ...relayDefaults, ...given },
-      });
-      const loop = new Loop({ name: "outbox relay", timers, log, runOnce: (signal) => relay.runOnce(signal) });
-      const stop = async (): Promise<void> => {
-        await loop.stop();
-        // Others take over when the lease ends, should the database be away.
-        await relay
-          .stop()
-          .catch((error: unknown) => log.warn({ err: error }, "the relay could not give its shards back"));
-      };
-      return { relay, loop, stop };
-    },
-    async close() {
-      await sink.close();
-      delayServer?.close();
-      await Promise.all([outbox.close(), relayOutbox.close()]);
-    },
-  };
-};
-
-const shardsOf = async (pool: Mysql2Pool): Promise<number> => {
-  const connection = await pool.getConnection();
-  try {
-    return await checkSchema(fromMysql2(connection));
-  } finally {
-    connection.release();
-  }
-};
-
-const sendNow = async (sender: RowSender, message: TxMessage, { clock, random }: Parts): Promise<SentInTx> => {
+const sendNow = async (sender: RowSender, message: TxMessage, { clock, random }: TxParts): Promise<SentInTx> => {
   const nowMs = clock.nowMs();
   const row = outgoing(message, { nowMs, random, shardCount: 1 });
   const { due, ...rest } = row;
@@ -493,47 +415,3 @@ const sendNow = async (sender: RowSender, message: TxMessage, { clock, random }:
   }
   return { id: row.id, ...(row.head.key === undefined ? undefined : { key: row.head.key }) };
 };
-
-// --- the delay server ---------------------------------------------------------------------------------------------
-
-/**
- * A message that is to be canceled may still be on its way through the ingest topic. So a key that is not known yet is
- * made known, by a placeholder that is canceled at once: what comes later under this key is then the second of its name.
- */
-const delayServerAt = ({ url, headers }: NonNullable<JoinOptions["escapement"]>) => {
-  const client = new EscapementClient({ url, ...(headers === undefined ? undefined : { headers }) });
-  const cancel = async (key: string, messageGroup: string | undefined) => {
-    const ref = messageGroup === undefined ? { key } : { key, messageGroup };
-    try {
-      await client.cancel(ref);
-      return "canceled" as const;
-    } catch (error) {
-      if (!(error instanceof EscapementApiError)) throw error;
-      if (error.code === "too_late") return "too-late" as const;
-      if (error.code !== "not_found") throw error;
-      return undefined;
-    }
-  };
-  const port: DelayServer = {
-    async cancel(key, messageGroup) {
-      const done = await cancel(key, messageGroup);
-      if (done !== undefined) return done;
-      const group = messageGroup === undefined ? {} : { messageGroup };
-      await client.schedule({
-        topic: placeholderTopic,
-        body: "canceled",
-        key,
-        delay: placeholderDelay,
-        waitForTopic: true,
-        ...group,
-      });
-      reach("cancel-name-taken");
-      return (await cancel(key, messageGroup)) ?? "canceled";
-    },
-  };
-  return { port, close: () => client.close() };
-};
-
-/** Never sent: it is canceled a moment later; should we die in between, the relay comes again within a minute. */
-const placeholderTopic = "ESC_CANCELED";
-const placeholderDelay = "1d";

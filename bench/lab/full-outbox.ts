@@ -1,5 +1,6 @@
 import type { Pool } from "mysql2/promise";
-import { type MysqlOutbox, nowMs } from "../../src/adapters/mysql/mysql-outbox.ts";
+import type { MysqlOutbox } from "../../src/adapters/mysql/mysql-outbox.ts";
+import { nowMs } from "../../src/adapters/mysql/sql-text.ts";
 
 /**
  * Rows straight into the outbox, as transactions of an hour would have left them: ids in the order of time, all shards in

@@ -57,6 +57,9 @@ export const timeOrderedId = (nowMs: number, random: Uint8Array, tail: number): 
   return idFromBytes(bytes);
 };
 
+/** When a time-ordered id was made, in epoch milliseconds. */
+export const timeOfId = (id: MessageId): number => Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16);
+
 // Our own namespace for name-based ids, drawn once at random; changing it would change the id of every key.
 const keyNamespace = Buffer.from("6e2b6f0d5c0d4f7e9a2f1d2d0d7c4b11", "hex");
 

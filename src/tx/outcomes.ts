@@ -22,5 +22,3 @@ export const newTxId = (clock: Clock, random: Random, marks: boolean): MessageId
 
 export const leavesMark = (txId: MessageId): boolean =>
   txId[14] === "7" && Number.parseInt(txId.slice(-1), 16) % 2 === 1;
-
-export const beganAtMs = (txId: MessageId): number => Number.parseInt(txId.slice(0, 8) + txId.slice(9, 13), 16);

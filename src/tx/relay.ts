@@ -2,12 +2,13 @@ import type { Clock } from "../runtime/clock.ts";
 import { reach } from "../runtime/failpoint.ts";
 import type { Log } from "../runtime/log.ts";
 import type { Random } from "../runtime/random.ts";
-import { Away, type Destination, destinationOf, type Probe, probeRows, waitMaxMs } from "./away.ts";
-import { removeCanceled } from "./canceled-rows.ts";
+import { Allowance } from "./allowance.ts";
+import { Away, destinationOf, type Probe, probeRows, waitMaxMs } from "./away.ts";
 import { placesAsked, runnable } from "./lanes.ts";
-import type { Outbox, OutboxRow, RowStub, ShardLeases } from "./outbox.port.ts";
+import type { Outbox, RowStub, ShardLeases } from "./outbox.port.ts";
 import { fencesKeptMs, outcomesKeptMinMs } from "./outcomes.ts";
-import type { RowOutcome, RowSender } from "./row-sender.ts";
+import type { RowSender } from "./row-sender.ts";
+import { Settlement } from "./settlement.ts";
 import type { TxCounts } from "./tx-counts.ts";
 
 /**
@@ -59,24 +60,14 @@ export const relayDefaults: RelaySettings = {
 
 /** Of bodies fetched at a time: a batch of 4 MB bodies must not take 800 MB. */
 const fetchBytesMax = 8 * 1024 * 1024;
-const rowWait = { baseMs: 500, maxMs: 60_000 };
 /** Rows looked at in a shard while somebody is away, to find those of others. */
 const lookRows = 2_000;
 /** Looking in vain takes one part of the time, and waiting this many. */
 const restShare = 9;
-/** What says that nobody is there, rather than something about a topic or message. */
-const nobodyThere: ReadonlySet<string> = new Set([
-  "broker_unavailable",
-  "connection_lost",
-  "send_timeout",
-  "proxy_exhausted",
-  "sink_closed",
-]);
 const sweepEveryMs = 10_000;
 const sweepMax = 5_000;
 /** How long after a hint the outbox is looked at often. */
 const expectingMs = 2_000;
-const reasonCharsMax = 300;
 
 export class Relay {
   readonly #options: RelayOptions;
@@ -89,12 +80,13 @@ export class Relay {
   #trying: Promise<void> | undefined;
   #expectingUntilMs = 0;
   #sweptAtMs = Number.NEGATIVE_INFINITY;
-  /** Rows that may be sent by now, by the bounded rate. */
-  #allowance = 0;
-  #allowanceAtMs: number | undefined;
+  readonly #allowance: Allowance;
+  readonly #settlement: Settlement;
 
   constructor(options: RelayOptions) {
     this.#options = options;
+    this.#allowance = new Allowance(options.settings.perSecondMax);
+    this.#settlement = new Settlement({ ...options, away: this.#away, onReturn: () => this.#lookFromTheStart() });
   }
 
   /** Something may be there soon. */
@@ -111,7 +103,7 @@ export class Relay {
     const next = await outbox.nextDue(this.#owned);
     const due = next.filter(({ inMs }) => inMs <= 0).map(({ shard }) => shard);
     if (due.length === 0 && this.#away.size === 0) return this.#idleMs(Math.min(...next.map(({ inMs }) => inMs)));
-    const rows = this.#allowedRows();
+    const rows = this.#allowance.at(startedMs);
     if (rows === 0) return 20;
     const isLooking = this.#away.size > 0;
     const left = isLooking && this.#lookAgainAtMs > startedMs ? [] : [...due];
@@ -121,7 +113,7 @@ export class Relay {
     let found = 0;
     const worker = async (): Promise<void> => {
       for (let shard = left.shift(); shard !== undefined; shard = left.shift()) {
-        if (signal.aborted || !this.#holdsLease() || this.#allowance < 1) return;
+        if (signal.aborted || !this.#holdsLease() || this.#allowance.isSpent) return;
         found += await this.#work(shard, limit);
       }
     };
@@ -179,15 +171,9 @@ export class Relay {
     return Math.max(1, Math.min(this.#lookAgainAtMs - nowMs, tryInMs, settings.leaseMs / 3));
   }
 
-  /** A bucket of a fifth of a second, filled at the rate. */
-  #allowedRows(): number {
-    const { clock, settings } = this.#options;
-    const nowMs = clock.monotonicMs();
-    const max = Math.max(1, settings.perSecondMax / 5);
-    const sinceMs = this.#allowanceAtMs === undefined ? 200 : nowMs - this.#allowanceAtMs;
-    this.#allowanceAtMs = nowMs;
-    this.#allowance = Math.min(max, this.#allowance + (sinceMs * settings.perSecondMax) / 1_000);
-    return Math.floor(this.#allowance);
+  #lookFromTheStart(): void {
+    this.#passed.clear();
+    this.#lookAgainAtMs = 0;
   }
 
   /** Answers how many rows it found. */
@@ -201,12 +187,12 @@ export class Relay {
         await outbox.postpone(held, inMs);
     }
     for (const part of byBytes(stubs, rows)) {
-      this.#allowance -= part.length;
+      this.#allowance.spend(part.length);
       const fetched = await outbox.fetch(part);
       reach("relay-claimed");
       const outcomes = await sender(fetched);
       reach("relay-sent");
-      const isSilent = await this.#record(shard, outcomes);
+      const isSilent = await this.#settlement.settle(shard, outcomes);
       if (isSilent || !this.#holdsLease()) break;
     }
     return stubs.length;
@@ -240,7 +226,7 @@ export class Relay {
     if (!this.#owned.includes(shard) || !this.#holdsLease()) return this.#away.forget(destination);
     const fetched = await this.#options.outbox.fetch(rows);
     if (fetched.length === 0) return this.#away.forget(destination);
-    await this.#record(shard, await this.#options.sender(fetched));
+    await this.#settlement.settle(shard, await this.#options.sender(fetched));
   }
 
   async #ordered(stubs: readonly RowStub[]) {
@@ -249,89 +235,7 @@ export class Relay {
     const upTo = Math.max(...stubs.map(({ row }) => row));
     return runnable(stubs, await this.#options.outbox.placesOf(lanes, upTo));
   }
-
-  /** Answers whether somebody did not answer. */
-  async #record(shard: number, outcomes: readonly RowOutcome[]): Promise<boolean> {
-    const { outbox, counts, log, random } = this.#options;
-    const done = outcomes.filter(({ ok }) => ok === true).map(({ row }) => row);
-    const sent = done.map(({ row }) => row);
-    if (sent.length > 0) {
-      await removeCanceled(outbox, done);
-      counts.sent("relay", sent.length);
-      const removed = await outbox.remove(sent);
-      if (removed < sent.length) counts.perhapsTwice(sent.length - removed);
-      reach("relay-removed");
-    }
-    const silent = await this.#setAside(shard, outcomes);
-    const answered = outcomes.filter(({ row }) => !silent.has(destinationOf(row)));
-    const failed = answered.filter((outcome) => outcome.ok === false);
-    const held = new Map<number, number>();
-    for (const [reason, group] of Map.groupBy(failed, reasonOf)) {
-      const rows = group.map(({ row }) => row.row);
-      if (group[0]!.class === "permanent") {
-        await outbox.bury(rows, reason);
-        counts.buried(rows.length);
-        log.error(
-          { rows: rows.length, topic: group[0]!.row.topic, reason },
-          "messages that can never be sent were put aside",
-        );
-      } else {
-        await outbox.failed(rows, reason, { ...rowWait, jitter: 0.5 + random.float() / 2 });
-        log.warn(
-          { rows: rows.length, topic: group[0]!.row.topic, reason },
-          "messages could not be sent and wait longer",
-        );
-        for (const { row } of group) if (row.lane !== undefined) held.set(row.lane, waitAfter(row));
-      }
-    }
-    // Followers of what failed need not be looked at before it is; after a burial they may go at once.
-    const followers = outcomes.filter(({ ok, row }) => ok === "held" && held.has(row.lane!)).map(({ row }) => row);
-    for (const [inMs, group] of Map.groupBy(followers, ({ lane }) => held.get(lane!)!)) {
-      await outbox.postpone(
-        group.map(({ row }) => row),
-        inMs,
-      );
-    }
-    return silent.size > 0;
-  }
-
-  async #setAside(shard: number, outcomes: readonly RowOutcome[]): Promise<ReadonlySet<Destination>> {
-    const { outbox, clock, counts, log } = this.#options;
-    const silent = new Set<Destination>();
-    for (const outcome of outcomes) if (outcome.ok === false) counts.failed(outcome.class, outcome.code);
-    // A delay server that answers says nothing about brokers.
-    const sends = outcomes.filter(({ row }) => row.kind === "send");
-    for (const [destination, group] of Map.groupBy(sends, ({ row }) => destinationOf(row))) {
-      const failed = group.filter((outcome) => outcome.ok === false);
-      const isSilent =
-        failed.length > 0 && group.every(({ ok }) => ok !== true) && failed.every(({ code }) => nobodyThere.has(code));
-      if (!isSilent) {
-        if (group.every(({ ok }) => ok === "held") || !this.#away.answered(destination)) continue;
-        log.info({ destination }, "it answers again; the outbox is sent");
-        this.#passed.clear();
-        this.#lookAgainAtMs = 0;
-        continue;
-      }
-      silent.add(destination);
-      const { code } = failed[0]!;
-      const rows = group.map(({ row }) => row.row);
-      const triedRows = failed.map(({ row }) => row.row);
-      if (this.#away.silent(destination, shard, triedRows, clock.monotonicMs())) {
-        log.warn({ destination, code }, "nobody answers there; its messages stay in the outbox until somebody does");
-      }
-      // Also for the relay that comes after this one; and it is what an operator sees.
-      await outbox.postpone(rows, waitMaxMs, code);
-    }
-    return silent;
-  }
 }
-
-const reasonOf = ({ code, detail }: { readonly code: string; readonly detail: string }): string =>
-  `${code}: ${detail}`.slice(0, reasonCharsMax);
-
-/** About what `failed` makes of it; a follower that looks too early is held once more. */
-const waitAfter = ({ attempts }: OutboxRow): number =>
-  Math.min(rowWait.maxMs, rowWait.baseMs * 2 ** Math.min(attempts, 20)) * 0.75;
 
 /** The rows in their order, in parts whose bodies fit into memory together. */
 const byBytes = (stubs: readonly RowStub[], rows: readonly number[]): number[][] => {

@@ -1,7 +1,7 @@
-import type { MessageId } from "../message/id.ts";
+import { type MessageId, timeOfId } from "../message/id.ts";
 import { epochMs, formatInstant } from "../message/time.ts";
 import type { Outbox } from "./outbox.port.ts";
-import { beganAtMs, fenceableMs, leavesMark } from "./outcomes.ts";
+import { fenceableMs, leavesMark } from "./outcomes.ts";
 
 /**
  * What became of a transaction, with what says so. A row is removed only when the broker has acknowledged the message
@@ -62,7 +62,7 @@ export const statusOf = async (asked: {
   const fence = !asked.fence
     ? "not-asked"
     : leavesMark(txId)
-      ? await outbox.fence(txId, { atMs: beganAtMs(txId), withinMs: fenceableMs })
+      ? await outbox.fence(txId, { atMs: timeOfId(txId), withinMs: fenceableMs })
       : "no-marks";
   if (fence === "open") {
     return { state: "unknown", evidence: [{ kind: "open", detail: "it is committing at this moment; ask again" }] };

@@ -5,21 +5,26 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { classifyMysqlFailure } from "../../src/adapters/mysql/mysql-failure.ts";
 import { inboxSweepStatement } from "../../src/adapters/mysql/mysql-inbox.ts";
 import {
-  cancelTargetStatement,
   delayedStatement,
   dueAfterStatement,
   dueStatement,
   MysqlOutbox,
-  mysqlOutboxWriter,
   nextDueStatement,
   ownRowsStatement,
   placesOfEachStatement,
   placesStatement,
   removeStatement,
   sweepStatement,
+} from "../../src/adapters/mysql/mysql-outbox.ts";
+import {
+  letGoStatement,
+  mysqlOutboxWriter,
+  removeBesideStatement,
+  rowOfMessageStatement,
   touchedRowsStatement,
   touchStatement,
-} from "../../src/adapters/mysql/mysql-outbox.ts";
+} from "../../src/adapters/mysql/mysql-outbox-writer.ts";
+import { heldMs } from "../../src/adapters/mysql/outbox-columns.ts";
 import { OutboxDesk } from "../../src/adapters/mysql/outbox-desk.ts";
 import { checkSchema, migrateOutbox, migrations } from "../../src/adapters/mysql/outbox-schema.ts";
 import { parts } from "../../src/adapters/rocketmq/testing.ts";
@@ -89,7 +94,7 @@ const relayOn = (
   const counts = new TxCounts();
   const relay = new Relay({
     outbox,
-    leases: outbox,
+    leases: outbox.leases,
     sender: createRowSender({
       sink: sink.sink,
       ingestTopic: "ESC_INGEST",
@@ -264,18 +269,19 @@ describe("leases", () => {
       );
       return Object.fromEntries(rows.map(({ owner, n }): [string, number] => [owner, Number(n)]));
     };
-    await relays[0]!.outbox.keep("a", 3_000);
+    await relays[0]!.outbox.leases.keep("a", 3_000);
     expect(await held()).toEqual({ a: 16 });
     for (let round = 0; round < 2; round++) {
-      for (const [i, owner] of ["a", "b", "c"].entries()) await relays[i]!.outbox.keep(owner, 3_000);
+      for (const [i, owner] of ["a", "b", "c"].entries()) await relays[i]!.outbox.leases.keep(owner, 3_000);
     }
     const shared = await held();
     expect(Object.values(shared).reduce((sum, n) => sum + n, 0)).toBe(16);
     expect(Math.max(...Object.values(shared))).toBeLessThanOrEqual(6);
     await relays[1]!.relay.stop();
-    for (let round = 0; round < 2; round++) for (const owner of ["a", "c"]) await relays[0]!.outbox.keep(owner, 3_000);
+    for (let round = 0; round < 2; round++)
+      for (const owner of ["a", "c"]) await relays[0]!.outbox.leases.keep(owner, 3_000);
     expect(await held()).toEqual({ a: 8, c: 8 });
-    const [a, c] = await Promise.all(["a", "c"].map((owner) => relays[0]!.outbox.keep(owner, 3_000)));
+    const [a, c] = await Promise.all(["a", "c"].map((owner) => relays[0]!.outbox.leases.keep(owner, 3_000)));
     expect(a!.filter((shard) => c!.includes(shard))).toEqual([]);
   });
 });
@@ -643,7 +649,9 @@ describe("the tables", () => {
       [placesStatement(2), [3, 4, 5_000, 1_000], "lane"],
       [placesOfEachStatement(2), [3, 5_000, 10, 4, 5_000, 10], "lane"],
       [removeStatement(2), [1, 2], "PRIMARY"],
-      [cancelTargetStatement, [id], "msg"],
+      [rowOfMessageStatement, [id], "msg"],
+      [letGoStatement, [id, heldMs], "msg"],
+      [removeBesideStatement, [id, 1], "PRIMARY"],
       [delayedStatement(2), [id, id], "msg"],
       [touchedRowsStatement, [id], "tx"],
       [touchStatement(2), [5_000, 1, 2], "PRIMARY"],

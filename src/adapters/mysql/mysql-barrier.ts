@@ -11,7 +11,8 @@ import type {
   Verdict,
 } from "../../tx/half/barrier.port.ts";
 import { ask, type Mysql2Pool, MysqlConnection } from "./mysql-connection.ts";
-import { classifyMysqlFailure, errnoOf } from "./mysql-failure.ts";
+import { classifyMysqlFailure, errnoOf, readOnly } from "./mysql-failure.ts";
+import { marks, nowMs } from "./sql-text.ts";
 
 /**
  * The barrier of half messages as one table in MySQL or MariaDB.
@@ -54,19 +55,14 @@ export type MysqlBarrierOptions = {
 };
 
 const state = { committed: 1, rolledBack: 2 } as const;
-/** The server must not be written to, or this transaction. */
-const readOnlyErrors = new Set([1290, 1792, 1836]);
-/** By the clock of the database, and in UTC: in local time an hour comes twice each autumn. */
-const nowMs = "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(3)) DIV 1000)";
+/** Not settled, and nobody's turn: it counts for nothing yet, and is forgotten as if it were settled. */
+const isHeld = `state = ${state.committed} AND seen = 0 AND turn_ms IS NULL`;
 /** Its key is no UUID that we draw, and its state none that anybody looks for. */
 const identityKey = Buffer.alloc(16);
 
 export type MysqlBarrier = BarrierStore<SqlExecutor> & { close(): Promise<void> };
 
 type Statement = (sql: string, values?: readonly SqlValue[]) => ReturnType<typeof ask>;
-
-/** As many question marks as there are values. */
-const marks = (values: readonly unknown[]): string => values.map(() => "?").join(", ");
 
 export const createMysqlBarrier = ({ pool, isReplica = false, lockWaitS = 1 }: MysqlBarrierOptions): MysqlBarrier => {
   const own = new MysqlConnection(pool);
@@ -159,13 +155,20 @@ export const createMysqlBarrier = ({ pool, isReplica = false, lockWaitS = 1 }: M
       try {
         await tx.execute(
           `INSERT INTO ${barrierTable} (id, tx_id, state, topic, kept, created_ms, turn_ms) VALUES (?, ?, ${state.committed}, ?, ?, ${nowMs}, ${nowMs} + ?)`,
-          [idToBytes(id), txId, topic, kept, turnMs],
+          [idToBytes(id), txId, topic, kept, turnMs === "held" ? null : turnMs],
         );
         return "enlisted";
       } catch (error) {
         if (classifyMysqlFailure(error) === "duplicate") return "fenced";
         throw error;
       }
+    },
+
+    async letGo(tx, id, turnMs) {
+      await tx.execute(`UPDATE ${barrierTable} SET turn_ms = ${nowMs} + ? WHERE id = ? AND ${isHeld}`, [
+        turnMs,
+        idToBytes(id),
+      ]);
     },
 
     async withdraw(tx, id) {
@@ -187,7 +190,7 @@ export const createMysqlBarrier = ({ pool, isReplica = false, lockWaitS = 1 }: M
         if (failure === "lock-wait-timeout" || failure === "deadlock") {
           return { state: "unknown", because: "open", detail: "its transaction is still open" };
         }
-        const because = readOnlyErrors.has(errnoOf(error) ?? 0) ? "replica" : "unreachable";
+        const because = readOnly.has(errnoOf(error) ?? 0) ? "replica" : "unreachable";
         return { state: "unknown", because, detail: (error as Error).message };
       }
     },
@@ -200,7 +203,7 @@ export const createMysqlBarrier = ({ pool, isReplica = false, lockWaitS = 1 }: M
     },
 
     async see(ids) {
-      const sql = `UPDATE ${barrierTable} SET seen = 1, turn_ms = NULL, kept = NULL WHERE id IN (${marks(ids)}) AND state = ${state.committed} AND seen = 0`;
+      const sql = `UPDATE ${barrierTable} SET seen = 1, turn_ms = NULL, kept = NULL WHERE id IN (${marks(ids.length)}) AND state = ${state.committed} AND seen = 0`;
       return (await run(sql, ids.map(idToBytes))).affected;
     },
 
@@ -212,13 +215,13 @@ export const createMysqlBarrier = ({ pool, isReplica = false, lockWaitS = 1 }: M
         await on("SET TRANSACTION ISOLATION LEVEL READ COMMITTED");
         await connection.beginTransaction();
         const { rows } = await on(
-          `SELECT id, tx_id, topic, kept, resends FROM ${barrierTable} WHERE turn_ms <= ${nowMs} - ? ${topics === undefined ? "" : `AND topic IN (${marks(topics)})`} AND state = ${state.committed} ORDER BY turn_ms LIMIT ? FOR UPDATE SKIP LOCKED`,
+          `SELECT id, tx_id, topic, kept, resends FROM ${barrierTable} WHERE turn_ms <= ${nowMs} - ? ${topics === undefined ? "" : `AND topic IN (${marks(topics.length)})`} AND state = ${state.committed} ORDER BY turn_ms LIMIT ? FOR UPDATE SKIP LOCKED`,
           [overdueMs, ...(topics ?? []), limit],
         );
         if (rows.length > 0) {
           // Each time twice as long, so that a message that cannot be seen does not become a flood of copies.
           await on(
-            `UPDATE ${barrierTable} SET turn_ms = ${nowMs} + ? * POW(2, LEAST(resends, ${doublingsMax})), resends = resends + 1 WHERE id IN (${marks(rows)})`,
+            `UPDATE ${barrierTable} SET turn_ms = ${nowMs} + ? * POW(2, LEAST(resends, ${doublingsMax})), resends = resends + 1 WHERE id IN (${marks(rows.length)})`,
             [turnMs, ...rows.map(({ id }) => id as Buffer)],
           );
         }
@@ -232,7 +235,7 @@ export const createMysqlBarrier = ({ pool, isReplica = false, lockWaitS = 1 }: M
     },
 
     async ofTransaction(txId) {
-      const sql = `SELECT id, topic, state, seen, resends FROM ${barrierTable} WHERE tx_id = ? ORDER BY created_ms`;
+      const sql = `SELECT id, topic, state, seen, resends FROM ${barrierTable} WHERE tx_id = ? AND NOT (${isHeld}) ORDER BY created_ms`;
       return (await run(sql, [txId])).rows.map(barrierRow);
     },
 

@@ -1,6 +1,6 @@
 import type { Pool, PoolConnection } from "mysql2/promise";
 import type { SqlRow, SqlValue } from "../../tx/database.port.ts";
-import { errnoOf, readOnly, sessionEnded } from "./mysql-failure.ts";
+import { classifyMysqlFailure, errnoOf, readOnly, sessionEnded } from "./mysql-failure.ts";
 
 /**
  * One connection of our own out of the caller's pool, for everything outside of his transactions: at READ COMMITTED, so
@@ -20,6 +20,7 @@ export const connectionLimitOf = (pool: Mysql2Pool): number | undefined => {
 };
 
 const lockWaitSeconds = 2;
+const deadlocksMax = 5;
 /** Far more than any statement of ours takes; a database that does not answer at all must not hold up a stop for ever. */
 const answerMaxDefaultMs = 30_000;
 
@@ -34,7 +35,18 @@ export class MysqlConnection {
     this.#answerMaxMs = answerMaxMs;
   }
 
+  /** One that lost a deadlock has done nothing, and is run again. */
   async run(sql: string, values: readonly SqlValue[] = []): Promise<SqlResult> {
+    for (let triesLeft = deadlocksMax; ; triesLeft--) {
+      try {
+        return await this.#runOnce(sql, values);
+      } catch (error) {
+        if (triesLeft === 0 || classifyMysqlFailure(error) !== "deadlock") throw error;
+      }
+    }
+  }
+
+  async #runOnce(sql: string, values: readonly SqlValue[]): Promise<SqlResult> {
     const open = this.#connection();
     const connection = await open;
     try {

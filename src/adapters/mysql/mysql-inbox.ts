@@ -1,6 +1,6 @@
 import type { InboxStore } from "../../tx/inbox-store.port.ts";
 import { type Mysql2Pool, MysqlConnection } from "./mysql-connection.ts";
-import { nowMs } from "./mysql-outbox.ts";
+import { nowMs } from "./sql-text.ts";
 
 /** Exported for the test that asks the database how it would run it. */
 export const inboxSweepStatement = `DELETE FROM escapement_inbox WHERE at < ${nowMs} - ? ORDER BY at LIMIT ?`;
@@ -23,6 +23,13 @@ export class MysqlInbox implements InboxStore {
 
   note: InboxStore["note"] = async (sql, group, messageId) => {
     await sql.execute(`INSERT INTO escapement_inbox (consumer_group, message_id, at) VALUES (?, ?, ${nowMs})`, [
+      Buffer.from(group),
+      Buffer.from(messageId),
+    ]);
+  };
+
+  forget: InboxStore["forget"] = async (sql, group, messageId) => {
+    await sql.execute("DELETE FROM escapement_inbox WHERE consumer_group = ? AND message_id = ?", [
       Buffer.from(group),
       Buffer.from(messageId),
     ]);

@@ -7,7 +7,6 @@ import type {
   Outbox,
   OutboxHead,
   OutboxRow,
-  OutboxWriter,
   OwnRow,
   RowStub,
   ShardLeases,
@@ -15,107 +14,36 @@ import type {
 } from "../../tx/outbox.port.ts";
 import { type Mysql2Pool, MysqlConnection } from "./mysql-connection.ts";
 import { classifyMysqlFailure } from "./mysql-failure.ts";
+import { MysqlShardLeases } from "./mysql-shard-leases.ts";
+import { kinds, outcomeNames, outcomes } from "./outbox-columns.ts";
+import { marks, nowMs } from "./sql-text.ts";
 
 /**
- * The outbox in MySQL and MariaDB: every statement of it. Nothing here needs more than both of them have (no RETURNING,
- * no window functions), and what users give is passed as bytes, so that no sql_mode changes its meaning.
+ * The outbox in MySQL and MariaDB, outside of the callers' transactions (within: mysql-outbox-writer.ts). Nothing here
+ * needs more than both of them have (no RETURNING, no window functions), and what users give is passed as bytes, so that
+ * no sql_mode changes its meaning.
  *
- * What surprised us: `UPDATE` uses the new value of a column that it has set further to the left; `UNIX_TIMESTAMP(NOW())`
- * counts an hour twice when summer time ends, so that times are made from UTC_TIMESTAMP.
+ * What surprised us: `UPDATE` uses the new value of a column that it has set further to the left.
  */
-export const nowMs = "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(3)) DIV 1000)";
-
-const kinds = ["send", "cancel"] as const;
-const outcomes = { committed: 1, fenced: 2, "ended-inside": 3 } as const;
-const outcomeNames = ["committed", "fenced", "ended-inside"] as const;
-const savepoints = { whole: "escapement_tx", join: "escapement_join" } as const;
-/** Strict order: transactions whose keys share one of these take turns until they commit. */
-const laneBuckets = 4_096;
 const lastErrorMax = 400;
 const deletedAtOnce = 250;
 /** Places beyond what is asked for that one statement may find, so that lanes are rarely asked one by one. */
 const placesSlack = 1_000;
 const lanesAtOnce = 50;
-/** Libraries bound how many values a statement takes. */
-const touchMax = 1_000;
 
-const marks = (count: number): string => Array(count).fill("?").join(",");
 const list = (values: readonly unknown[]): string => marks(values.length);
 const optional = (value: unknown): number | undefined => (value === null ? undefined : Number(value));
 
-export const mysqlOutboxWriter: OutboxWriter = {
-  async write(sql, txId, message, graceMs) {
-    const { due, head, body, lane } = message;
-    const afterMs = due !== undefined && "afterMs" in due ? due.afterMs : null;
-    const deliverAt = due === undefined ? "NULL" : "atMs" in due ? "?" : `${nowMs} + ?`;
-    const values: SqlValue[] = [message.shard, graceMs, lane ?? null, idToBytes(txId), idToBytes(message.id)];
-    values.push(kinds.indexOf(message.kind), message.topic);
-    if (due !== undefined) values.push("atMs" in due ? due.atMs : due.afterMs);
-    values.push(afterMs, body.length, Buffer.from(JSON.stringify(head)), body);
-    await sql.execute(
-      `INSERT INTO escapement_outbox (shard, next_at, lane, tx_id, msg_id, kind, topic, deliver_at, delay_ms, created_at, body_bytes, head, body)
-       VALUES (?, ${nowMs} + ?, ?, ?, ?, ?, ?, ${deliverAt}, ?, ${nowMs}, ?, ?, ?)${message.mayExist ? " ON DUPLICATE KEY UPDATE id = id" : ""}`,
-      values,
-    );
-  },
-
-  async remove(sql, id) {
-    // Asked without a lock first: in REPEATABLE READ a DELETE that finds nothing locks the gap where the row would be,
-    // and in a table that is nearly empty that gap is everybody's. What the snapshot misses, the cancel's own row removes.
-    const rows = await sql.execute(cancelTargetStatement, [idToBytes(id)]);
-    for (const { id: row } of rows) await sql.execute(removeStatement(1), [Number(row)]);
-  },
-
-  async lockLane(sql, lane) {
-    const bucket = lane % laneBuckets;
-    await sql.execute(
-      "INSERT INTO escapement_outbox_lane_lock (bucket) VALUES (?) ON DUPLICATE KEY UPDATE bucket = bucket",
-      [bucket],
-    );
-  },
-
-  async touch(sql, txId, graceMs) {
-    const rows = await sql.execute(touchedRowsStatement, [idToBytes(txId)]);
-    const ids = rows.map(({ id }) => Number(id));
-    for (let from = 0; from < ids.length; from += touchMax) {
-      const some = ids.slice(from, from + touchMax);
-      await sql.execute(touchStatement(some.length), [graceMs, ...some]);
-    }
-  },
-
-  async mark(sql, txId) {
-    await sql.execute(`INSERT INTO escapement_tx (tx_id, outcome, at) VALUES (?, ${outcomes.committed}, ${nowMs})`, [
-      idToBytes(txId),
-    ]);
-  },
-
-  async markAgain(sql, txId) {
-    const id = idToBytes(txId);
-    await sql.execute(
-      `INSERT INTO escapement_tx (tx_id, outcome, at) VALUES (?, ${outcomes.committed}, ${nowMs}) ON DUPLICATE KEY UPDATE tx_id = tx_id`,
-      [id],
-    );
-    // Locking, since it must not be answered from a snapshot that is older than the fence; the row is ours already.
-    const [mark] = await sql.execute("SELECT outcome FROM escapement_tx WHERE tx_id = ? FOR UPDATE", [id]);
-    return Number(mark?.outcome) === outcomes.fenced ? "fenced" : "marked";
-  },
-
-  async setSavepoint(sql, savepoint) {
-    await sql.execute(`SAVEPOINT ${savepoints[savepoint]}`, []);
-  },
-
-  async releaseSavepoint(sql, savepoint) {
-    await sql.execute(`RELEASE SAVEPOINT ${savepoints[savepoint]}`, []);
-  },
-};
-
-export class MysqlOutbox implements Outbox, ShardLeases {
+export class MysqlOutbox implements Outbox {
   readonly shardCount: number;
+  /** On the same connection. */
+  readonly leases: ShardLeases;
   readonly #connection: MysqlConnection;
 
   constructor(pool: Mysql2Pool, shardCount: number) {
     this.shardCount = shardCount;
     this.#connection = new MysqlConnection(pool);
+    this.leases = new MysqlShardLeases(this.#connection, shardCount);
   }
 
   async rowsOf(txIds: readonly MessageId[]): Promise<readonly OwnRow[]> {
@@ -274,108 +202,21 @@ export class MysqlOutbox implements Outbox, ShardLeases {
     return removed;
   }
 
-  // --- which relay reads which shard ------------------------------------------------------------------------------
-
-  async keep(owner: string, leaseMs: number): Promise<readonly number[]> {
-    await this.#affected(
-      `INSERT INTO escapement_outbox_relay (owner, seen_until) VALUES (?, ${nowMs} + ?) ON DUPLICATE KEY UPDATE seen_until = ${nowMs} + ?`,
-      [owner, leaseMs, leaseMs],
-    );
-    await this.#affected(`DELETE FROM escapement_outbox_relay WHERE seen_until < ${nowMs} - 60000`, []);
-    const [relays] = await this.#rows(
-      `SELECT COUNT(*) AS relays FROM escapement_outbox_relay WHERE seen_until >= ${nowMs}`,
-      [],
-    );
-    const share = Math.ceil(this.shardCount / Math.max(1, Number(relays!.relays)));
-    const mine = await this.#owned(owner);
-    const surplus = mine.slice(share);
-    if (surplus.length > 0) await this.#free(owner, surplus);
-    const kept = mine.slice(0, share);
-    if (kept.length > 0) {
-      // Only while it is ours: who was away too long may find that it has become somebody else's.
-      await this.#affected(
-        `UPDATE escapement_outbox_shard SET lease_until = ${nowMs} + ? WHERE owner = ? AND lease_until >= ${nowMs} AND shard IN (${list(kept)})`,
-        [leaseMs, owner, ...kept],
-      );
-    }
-    if (kept.length < share) await this.#take(owner, leaseMs, share - kept.length);
-    return this.#owned(owner);
-  }
-
-  async release(owner: string): Promise<void> {
-    await this.#affected("UPDATE escapement_outbox_shard SET owner = '', lease_until = 0 WHERE owner = ?", [owner]);
-    await this.#affected("DELETE FROM escapement_outbox_relay WHERE owner = ?", [owner]);
-  }
-
   async close(): Promise<void> {
     await this.#connection.close();
   }
 
-  /** Two that take at once never wait for each other, and never get the same one. */
-  async #take(owner: string, leaseMs: number, count: number): Promise<void> {
-    await this.#connection.transaction(async (run) => {
-      const { rows } = await run(
-        `SELECT shard FROM escapement_outbox_shard WHERE lease_until < ${nowMs} ORDER BY shard LIMIT ? FOR UPDATE SKIP LOCKED`,
-        [count],
-      );
-      if (rows.length === 0) return;
-      const shards = rows.map(({ shard }) => Number(shard));
-      await run(
-        `UPDATE escapement_outbox_shard SET owner = ?, lease_until = ${nowMs} + ? WHERE shard IN (${list(shards)})`,
-        [owner, leaseMs, ...shards],
-      );
-    });
-  }
-
-  async #free(owner: string, shards: readonly number[]): Promise<void> {
-    await this.#affected(
-      `UPDATE escapement_outbox_shard SET owner = '', lease_until = 0 WHERE owner = ? AND shard IN (${list(shards)})`,
-      [owner, ...shards],
-    );
-  }
-
-  async #owned(owner: string): Promise<number[]> {
-    const rows = await this.#rows(
-      `SELECT shard FROM escapement_outbox_shard WHERE owner = ? AND lease_until >= ${nowMs} ORDER BY shard`,
-      [owner],
-    );
-    return rows.map(({ shard }) => Number(shard));
-  }
-
   async #rows(sql: string, values: readonly SqlValue[]): Promise<readonly SqlRow[]> {
-    return (await this.#again(sql, values)).rows;
+    return (await this.#connection.run(sql, values)).rows;
   }
 
   async #affected(sql: string, values: readonly SqlValue[]): Promise<number> {
-    return (await this.#again(sql, values)).affected;
-  }
-
-  /** A single statement that lost a deadlock has done nothing and is simply run again. */
-  async #again(
-    sql: string,
-    values: readonly SqlValue[],
-    triesLeft = 5,
-  ): Promise<Awaited<ReturnType<MysqlConnection["run"]>>> {
-    try {
-      return await this.#connection.run(sql, values);
-    } catch (error) {
-      if (triesLeft === 0 || classifyMysqlFailure(error) !== "deadlock") throw error;
-      return this.#again(sql, values, triesLeft - 1);
-    }
+    return (await this.#connection.run(sql, values)).affected;
   }
 }
 
 /** Exported for the test that asks the database how it would run them. */
 export const removeStatement = (rows: number): string => `DELETE FROM escapement_outbox WHERE id IN (${marks(rows)})`;
-export const cancelTargetStatement = "SELECT id FROM escapement_outbox WHERE msg_id = ?";
-export const touchedRowsStatement = "SELECT id FROM escapement_outbox WHERE tx_id = ?";
-/**
- * By the primary key, where a row is locked and nothing beside it. By `tx_id`, whose values rise, it would be the end of
- * the index, where everybody inserts; by `msg_id` it is the gap before. Forced, because of a small table the whole would
- * be read, and locked.
- */
-export const touchStatement = (rows: number): string =>
-  `UPDATE escapement_outbox FORCE INDEX (PRIMARY) SET next_at = ${nowMs} + ?, deliver_at = IF(delay_ms IS NULL, deliver_at, ${nowMs} + delay_ms) WHERE id IN (${marks(rows)})`;
 export const sweepStatement = `SELECT tx_id FROM escapement_tx FORCE INDEX (PRIMARY) WHERE tx_id < UNHEX(LPAD(HEX(${nowMs} - ?), 12, '0')) AND at < ${nowMs} - IF(outcome = ${outcomes.fenced}, ?, ?) ORDER BY tx_id LIMIT ? FOR UPDATE SKIP LOCKED`;
 export const ownRowsStatement = (txs: number): string =>
   `SELECT id, msg_id, lane, deliver_at, created_at FROM escapement_outbox WHERE tx_id IN (${marks(txs)})`;

@@ -1,5 +1,5 @@
 import { type Mysql2Pool, MysqlConnection } from "./mysql-connection.ts";
-import { nowMs } from "./mysql-outbox.ts";
+import { marks, nowMs } from "./sql-text.ts";
 
 /** What an operator asks of an outbox, and the one thing he changes: messages that were put aside are sent again. */
 export type OutboxOverview = {
@@ -58,16 +58,15 @@ export class OutboxDesk {
         );
         if (rows.length === 0) return 0;
         const ids = rows.map(({ id }) => Number(id));
-        const marks = ids.map(() => "?").join(",");
         // One that waits again under the same name is the same message.
         await run(
           `INSERT INTO escapement_outbox (shard, next_at, tx_id, msg_id, kind, topic, deliver_at, created_at, body_bytes, head, body)
            SELECT id % (SELECT COUNT(*) FROM escapement_outbox_shard), ${nowMs}, tx_id, msg_id, kind, topic, deliver_at, created_at, LENGTH(body), head, body
-           FROM escapement_outbox_dead WHERE id IN (${marks}) ORDER BY id
+           FROM escapement_outbox_dead WHERE id IN (${marks(ids.length)}) ORDER BY id
            ON DUPLICATE KEY UPDATE attempts = escapement_outbox.attempts`,
           ids,
         );
-        await run(`DELETE FROM escapement_outbox_dead WHERE id IN (${marks})`, ids);
+        await run(`DELETE FROM escapement_outbox_dead WHERE id IN (${marks(ids.length)})`, ids);
         return ids.length;
       });
       all += moved;

@@ -1,0 +1,10 @@
+/** Pieces of SQL that the statements of all tables share; the same in MySQL and MariaDB. */
+
+/**
+ * The database's clock, in epoch milliseconds. Made from UTC_TIMESTAMP, because `UNIX_TIMESTAMP(NOW())` counts an hour
+ * twice when summer time ends.
+ */
+export const nowMs = "(TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(3)) DIV 1000)";
+
+/** As many question marks as there are values. */
+export const marks = (count: number): string => Array(count).fill("?").join(",");
