@@ -69,7 +69,7 @@ export const cellName = ({ mode, step, of }: Cell): string => `${mode} ${step}${
 const nthMax: Readonly<Partial<Record<Failpoint, number>>> = {
   "check-judged": 4,
   "backstop-sent": 3,
-  "cancel-name-taken": 2,
+  "cancel-name-taken": 1,
   "cancel-done": 2,
   "tx-row-written": 24,
   "tx-sent": 3,
