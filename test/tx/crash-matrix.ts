@@ -99,7 +99,8 @@ const runRound = async ({ from, to, random, parallel, serverUrl, rocketmq, signa
   await broker.createTopic({ name: topics.ordered, type: "NORMAL", queues: 1 });
   await broker.createTopic({ name: topics.delayed, type: "NORMAL" });
   const ingestTopic = uniqueName("INGEST");
-  await using delayServer = await new Embedded().start({
+  await using delayServer = new Embedded();
+  await delayServer.start({
     ROCKETMQ_ENDPOINT: broker.endpoint,
     ROCKETMQ_ADMIN: broker.admin,
     INGEST_TOPIC: ingestTopic,
