@@ -129,6 +129,8 @@ export interface Outbox {
   ): Promise<"settled" | "open" | "too-old">;
   /** That this transaction was ended by its own callback: part of it is committed, or none. */
   noteEndedInside(txId: MessageId): Promise<void>;
+  /** Removes held rows that stand in these shards, committed, for longer; answers how many. */
+  removeHeld(shards: readonly number[], olderThanMs: number): Promise<number>;
   /** Removes marks of transactions that both were marked and began longer ago; answers how many. */
   sweep(olderThan: { readonly marksMs: number; readonly fencesMs: number }, limit: number): Promise<number>;
   close(): Promise<void>;

@@ -62,9 +62,13 @@ export const relayDefaults: RelaySettings = {
 const fetchBytesMax = 8 * 1024 * 1024;
 /** Rows looked at in a shard while somebody is away, to find those of others. */
 const lookRows = 2_000;
+/** Who stands behind a row that waits long is looked at so often: that row may go sooner, by hand or held in vain. */
+const followMaxMs = 5_000;
 /** Looking in vain takes one part of the time, and waiting this many. */
 const restShare = 9;
 const sweepEveryMs = 10_000;
+/** A held row that can be seen is of nobody's transaction; its sender knows that within a few statements, if he lives. */
+const heldMaxMs = 60_000;
 const sweepMax = 5_000;
 /** How long after a hint the outbox is looked at often. */
 const expectingMs = 2_000;
@@ -154,10 +158,14 @@ export class Relay {
   }
 
   async #sweep(nowMs: number): Promise<void> {
-    const { keepOutcomesMs } = this.#options.settings;
-    if (keepOutcomesMs === 0 || nowMs - this.#sweptAtMs < sweepEveryMs || this.#owned.length === 0) return;
-    const marksMs = Math.max(keepOutcomesMs, outcomesKeptMinMs);
-    const removed = await this.#options.outbox.sweep({ marksMs, fencesMs: Math.max(marksMs, fencesKeptMs) }, sweepMax);
+    const { outbox, log, settings } = this.#options;
+    if (nowMs - this.#sweptAtMs < sweepEveryMs || this.#owned.length === 0) return;
+    const held = await outbox.removeHeld(this.#owned, heldMaxMs);
+    if (held > 0)
+      log.warn({ rows: held }, "rows were removed whose senders died before they knew of their transaction");
+    const marksMs = Math.max(settings.keepOutcomesMs, outcomesKeptMinMs);
+    const fencesMs = Math.max(marksMs, fencesKeptMs);
+    const removed = settings.keepOutcomesMs === 0 ? 0 : await outbox.sweep({ marksMs, fencesMs }, sweepMax);
     // More of them: next time around, not in ten seconds.
     if (removed < sweepMax) this.#sweptAtMs = nowMs;
   }
@@ -193,7 +201,7 @@ export class Relay {
     const { rows, blocked } = await this.#ordered(stubs);
     if (blocked.size > 0) {
       for (const [inMs, held] of Map.groupBy(blocked.keys(), (row) => blocked.get(row)!))
-        await outbox.postpone(held, inMs);
+        await outbox.postpone(held, Math.min(inMs, followMaxMs));
     }
     for (const part of byBytes(stubs, rows)) {
       this.#allowance.spend(part.length);

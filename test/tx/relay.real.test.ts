@@ -8,6 +8,7 @@ import {
   delayedStatement,
   dueAfterStatement,
   dueStatement,
+  heldStatement,
   MysqlOutbox,
   nextDueStatement,
   ownRowsStatement,
@@ -662,6 +663,27 @@ test("TX-28: a fast path slower than its grace: sent twice at most, with the sam
   expect(counts.snapshot().perhapsTwice).toBe(1);
 });
 
+test("a held row whose sender died is never sent, and is gone a minute later, so that its lane goes on", async () => {
+  await write({ key: "k", body: "of who died" }, { key: "k", body: "behind it" }, { key: "other", body: "just held" });
+  await lab.run("UPDATE escapement_outbox SET next_at = ? WHERE body <> 'behind it'", [heldMs + 1]);
+  const aged = "UPDATE escapement_outbox SET created_at = created_at - 61000 WHERE body = 'of who died'";
+  const sink = scriptedSink();
+  const { relay } = relayOn(sink, { settings: { keepOutcomesMs: 0 } });
+  await relay.runOnce(noSignal);
+  expect(sink.bodies()).toEqual([]);
+  await lab.run(aged);
+  await relayOn(sink, { owner: "relay-a", settings: { keepOutcomesMs: 0 } }).relay.runOnce(noSignal);
+  expect((await lab.rows("SELECT body FROM escapement_outbox")).map(({ body }) => String(body))).not.toContain(
+    "of who died",
+  );
+  await until("what stood behind it is sent", async () => {
+    await relay.runOnce(noSignal);
+    return sink.bodies().length > 0;
+  });
+  expect(sink.bodies()).toEqual(["behind it"]);
+  expect(await lab.waiting()).toBe(1);
+});
+
 describe("the tables", () => {
   const fill = async (rows: number): Promise<void> => {
     // Not due for a day: what a large outbox consists of is what waits.
@@ -715,6 +737,7 @@ describe("the tables", () => {
       [removeStatement(2), [1, 2], "PRIMARY"],
       [rowOfMessageStatement, [id], "msg"],
       [letGoStatement, [id, heldMs], "msg"],
+      [heldStatement(2), [1, 2, heldMs, 60_000], "due"],
       [removeBesideStatement, [id, 1], "PRIMARY"],
       [delayedStatement(2), [id, id], "msg"],
       [touchedRowsStatement, [id], "tx"],

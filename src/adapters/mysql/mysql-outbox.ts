@@ -15,7 +15,7 @@ import type {
 import { type Mysql2Pool, MysqlConnection } from "./mysql-connection.ts";
 import { classifyMysqlFailure } from "./mysql-failure.ts";
 import { MysqlShardLeases } from "./mysql-shard-leases.ts";
-import { kinds, outcomeNames, outcomes } from "./outbox-columns.ts";
+import { heldMs, kinds, outcomeNames, outcomes } from "./outbox-columns.ts";
 import { marks, nowMs } from "./sql-text.ts";
 
 /**
@@ -185,6 +185,14 @@ export class MysqlOutbox implements Outbox {
     );
   }
 
+  async removeHeld(shards: readonly number[], olderThanMs: number): Promise<number> {
+    const ids = (await this.#rows(heldStatement(shards.length), [...shards, heldMs, olderThanMs])).map(({ id }) =>
+      Number(id),
+    );
+    if (ids.length === 0) return 0;
+    return this.#affected(`${removeStatement(ids.length)} AND next_at >= ?`, [...ids, heldMs]);
+  }
+
   async sweep({ marksMs, fencesMs }: Parameters<Outbox["sweep"]>[0], limit: number): Promise<number> {
     // Ids begin with their time. What an open transaction has locked is left alone: the relay must not wait for it.
     const rows = await this.#rows(sweepStatement, [marksMs, fencesMs, marksMs, limit]);
@@ -221,6 +229,9 @@ export const outcomeStatement = `SELECT 0 AS part, outcome AS count, at AS at_ms
  UNION ALL SELECT 1, attempts, NULL, msg_id, last_error FROM escapement_outbox WHERE tx_id = ?
  UNION ALL SELECT 2, attempts, NULL, msg_id, reason FROM escapement_outbox_dead WHERE tx_id = ?`;
 export const sweepStatement = `SELECT tx_id FROM escapement_tx FORCE INDEX (PRIMARY) WHERE tx_id < UNHEX(LPAD(HEX(${nowMs} - ?), 12, '0')) AND at < ${nowMs} - IF(outcome = ${outcomes.fenced}, ?, ?) ORDER BY tx_id LIMIT ? FOR UPDATE SKIP LOCKED`;
+/** Looked for without a lock; those of open transactions cannot be seen. */
+export const heldStatement = (shards: number): string =>
+  `SELECT id FROM escapement_outbox WHERE shard IN (${marks(shards)}) AND next_at >= ? AND created_at < ${nowMs} - ? LIMIT 1000`;
 export const ownRowsStatement = (txs: number): string =>
   `SELECT id, msg_id, lane, deliver_at, created_at FROM escapement_outbox WHERE tx_id IN (${marks(txs)})`;
 export const delayedStatement = (ids: number): string =>
