@@ -122,7 +122,7 @@ it("options of a relay and of an inbox are checked the same way", () => {
 
 describe("what is handed over as a transaction", () => {
   it("is a wrapped one, taken as it is, or a connection of mysql2", () => {
-    const wrapped = { execute: async () => [], fault: () => undefined };
+    const wrapped = { execute: async () => [], connection: {}, fault: () => undefined };
     expect(joinedOf(wrapped)).toBe(wrapped);
     const connection = { query: async () => [[], []] };
     expect(joinedOf(connection as never).fault()).toBeUndefined();

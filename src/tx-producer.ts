@@ -16,6 +16,7 @@ import type { HalfTiming } from "./tx/half/half-timing.ts";
 import { createHalfTxMode } from "./tx/half/half-tx-mode.ts";
 import { refuseHalfTopic, withoutHalfTopics } from "./tx/half/no-half-topics.ts";
 import { createOutboxMode } from "./tx/outbox-mode.ts";
+import { isOwned } from "./tx/outcomes.ts";
 import { checkMessageFields, outgoing, type TxMessage } from "./tx/outgoing.ts";
 import type { RelaySettings } from "./tx/relay.ts";
 import type { RowSender } from "./tx/row-sender.ts";
@@ -259,7 +260,7 @@ export const createTxProducer = async <Tx>(options: TxProducerOptions<Tx>): Prom
         throw new EscapementError("invalid_id", "txId must be the UUID that q.txId says.", { field: "txId" });
       }
       const status = await statusOf({ txId: id, fence, outbox, rolledBack });
-      return half === undefined ? status : withHalves(status, await half.barrier.ofTransaction(id));
+      return half === undefined ? status : withHalves(status, await half.barrier.ofTransaction(id), isOwned(id));
     },
     async doctor(asked = {}) {
       assertOpen();

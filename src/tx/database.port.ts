@@ -13,6 +13,8 @@ export interface SqlExecutor {
 
 /** A transaction that somebody else began and will end. */
 export interface JoinedTransaction extends SqlExecutor {
+  /** The same for all who join one transaction, however often it is wrapped: they take turns. */
+  readonly connection: object;
   /** What the library itself can say: undefined when it sees no fault, otherwise why this is not an open transaction. */
   fault(): string | undefined;
 }

@@ -8,5 +8,6 @@ export interface InboxStore {
   releaseSavepoint(sql: SqlExecutor): Promise<void>;
   /** Fails as `duplicate`. */
   note(sql: SqlExecutor, group: string, messageId: string): Promise<void>;
+  forget(sql: SqlExecutor, group: string, messageId: string): Promise<void>;
   sweep(olderThanMs: number, limit: number): Promise<number>;
 }

@@ -1,6 +1,6 @@
 import type { ClassifyFailure, JoinedTransaction } from "./database.port.ts";
 import type { InboxStore } from "./inbox-store.port.ts";
-import { type OpenProof, proveOpen } from "./proof-of-transaction.ts";
+import { type OpenProof, writeInside } from "./proof-of-transaction.ts";
 import { TxError } from "./tx-error.ts";
 
 /**
@@ -42,9 +42,9 @@ export const createInboxOn = ({ store, classify, keepMs }: InboxOptions): Inbox 
       checkText(messageId, "messageId");
       const fault = tx.fault();
       if (fault !== undefined) throw new TxError("not_a_transaction", fault);
-      await proveOpen(proof, tx);
+      const note = () => store.note(tx, group, messageId);
       try {
-        await store.note(tx, group, messageId);
+        await writeInside(proof, tx, note, () => store.forget(tx, group, messageId));
       } catch (error) {
         if (classify(error) === "duplicate") return "duplicate";
         throw error;

@@ -6,7 +6,7 @@ import type { ClassifyFailure, SqlExecutor } from "./database.port.ts";
 import type { FastPath } from "./fast-path.ts";
 import type { OutboxMessage, OutboxWriter } from "./outbox.port.ts";
 import { outgoing, outgoingCancel, type TxMessage, type TxMessageRef } from "./outgoing.ts";
-import { markCommitted, markJoined, proveJoined } from "./proof-of-transaction.ts";
+import { markCommitted, writeJoined } from "./proof-of-transaction.ts";
 import { TxError } from "./tx-error.ts";
 import type { SentInTx, TxMode, TxSession } from "./tx-mode.port.ts";
 
@@ -68,9 +68,9 @@ class OutboxSession implements TxSession {
       );
     }
     const { target, row } = outgoingCancel(ref, this.#context());
-    // Also when a row was removed: a copy of it may be on its way at this moment.
-    await this.#options.writer.remove(sql, target);
+    // Also when there is a row to remove: a copy of it may be on its way at this moment.
     await this.#write(sql, row);
+    await this.#options.writer.remove(sql, target, row.id);
   }
 
   async beforeCommit(sql: SqlExecutor): Promise<void> {
@@ -96,22 +96,32 @@ class OutboxSession implements TxSession {
 
   async #write(sql: SqlExecutor, row: OutboxMessage): Promise<void> {
     const { writer, order, clock } = this.#options;
-    if (!this.#owned) await this.#join(sql);
     if (order === "strict" && row.lane !== undefined) await writer.lockLane(sql, row.lane);
     this.#firstWriteMs ??= clock.monotonicMs();
-    await writer.write(sql, this.#txId, row, this.#graceMs());
+    if (this.#owned) await writer.write(sql, this.#txId, row, this.#graceMs());
+    else await this.#writeJoined(sql, row);
     this.#written.push(row);
     reach("tx-row-written");
     if (!this.#owned) this.#options.relayExpects();
   }
 
-  async #join(sql: SqlExecutor): Promise<void> {
-    await proveJoined(this.#options, sql);
-    if (this.#options.marks) await markJoined(this.#options, sql, this.#txId);
+  async #writeJoined(sql: SqlExecutor, row: OutboxMessage): Promise<void> {
+    const { writer } = this.#options;
+    await writeJoined(
+      this.#options,
+      sql,
+      this.#txId,
+      { table: "outbox", id: row.id },
+      {
+        write: () => writer.write(sql, this.#txId, row, "held"),
+        takeBack: () => writer.drop(sql, this.#txId, row.id),
+      },
+    );
+    await writer.letGo(sql, row.id);
   }
 
   #graceMs(): number {
-    return this.#owned && this.#options.fastPath !== undefined ? this.#options.graceMs : 0;
+    return this.#options.fastPath === undefined ? 0 : this.#options.graceMs;
   }
 
   #context() {

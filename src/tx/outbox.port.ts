@@ -62,20 +62,33 @@ export type OwnRow = Pick<OutboxRow, "row" | "id" | "lane" | "dueAtMs" | "create
 /** Of a transaction that we began, or of a join; which may well be inside of one that we began. */
 export type Savepoint = "whole" | "join";
 
+/** What a joined send has written: a row of the outbox, or a half's in the barrier. */
+export type JoinedRow = { readonly table: "outbox" | "halves"; readonly id: MessageId };
+
 /** Statements inside the caller's transaction. */
 export interface OutboxWriter {
-  /** Rows that the relay leaves alone for `graceMs`. */
-  write(sql: SqlExecutor, txId: MessageId, message: OutboxMessage, graceMs: number): Promise<void>;
-  /** Takes an unsent row back that this transaction sees; it must not hold up others when there is none. */
-  remove(sql: SqlExecutor, id: MessageId): Promise<void>;
+  /** A row that the relay leaves alone for `graceMs`, or until `letGo`. */
+  write(sql: SqlExecutor, txId: MessageId, message: OutboxMessage, graceMs: number | "held"): Promise<void>;
+  /** A held row may be sent; nothing happens when it is not there. */
+  letGo(sql: SqlExecutor, id: MessageId): Promise<void>;
+  /** Takes a held row of this transaction back; nothing happens when it is not there. */
+  drop(sql: SqlExecutor, txId: MessageId, id: MessageId): Promise<void>;
+  /**
+   * Takes an unsent row back that this transaction sees, if the cancel's own row is there; it must not hold up others when
+   * there is none.
+   */
+  remove(sql: SqlExecutor, id: MessageId, cancel: MessageId): Promise<void>;
   /** Waits its turn among the transactions that write this lane, so that rows are in the order of the commits. */
   lockLane(sql: SqlExecutor, lane: number): Promise<void>;
   /** The grace and the delays that count from the commit begin now. Right before COMMIT only: it reads. */
   touch(sql: SqlExecutor, txId: MessageId, graceMs: number): Promise<void>;
   /** That this transaction was committed; fails as `duplicate` when it was fenced. */
   mark(sql: SqlExecutor, txId: MessageId): Promise<void>;
-  /** The same where the mark may be there already, or have been taken back by a savepoint; holds up a fence. */
-  markAgain(sql: SqlExecutor, txId: MessageId): Promise<"marked" | "fenced">;
+  /**
+   * The same where the mark may be there already, or have been taken back by a savepoint; holds up a fence. Only beside
+   * that row: "gone" when the transaction that wrote it was rolled back meanwhile.
+   */
+  markBeside(sql: SqlExecutor, txId: MessageId, row: JoinedRow): Promise<"marked" | "fenced" | "gone">;
   setSavepoint(sql: SqlExecutor, savepoint: Savepoint): Promise<void>;
   /** Fails as `savepoint-gone` when the transaction is not the one in which it was set. */
   releaseSavepoint(sql: SqlExecutor, savepoint: Savepoint): Promise<void>;
@@ -104,6 +117,7 @@ export interface Outbox {
   postpone(rows: readonly number[], inMs: number, reason?: string): Promise<void>;
   /** Aside, with the reason. */
   bury(rows: readonly number[], reason: string): Promise<void>;
+  /** As it is at one moment. */
   outcome(txId: MessageId): Promise<TxTrace>;
   /**
    * Makes sure that a transaction which has not committed never will; "open" when it holds its mark at this moment,

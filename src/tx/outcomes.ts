@@ -14,11 +14,20 @@ export const fenceableMs = outcomesKeptMinMs - 60_000;
 /** A fence must outlive the transaction that it stops. */
 export const fencesKeptMs = 86_400_000;
 
-/** The last bit is set if the commit leaves a mark. */
-export const newTxId = (clock: Clock, random: Random, marks: boolean): MessageId => {
-  const tail = Math.floor(random.float() * 32_768) * 2 + (marks ? 1 : 0);
+/** The last bit is set if the commit leaves a mark, the one before it if the commit is ours. */
+export const newTxId = (
+  clock: Clock,
+  random: Random,
+  { marks, owned }: { marks: boolean; owned: boolean },
+): MessageId => {
+  const tail = Math.floor(random.float() * 16_384) * 4 + (owned ? 2 : 0) + (marks ? 1 : 0);
   return timeOrderedId(clock.nowMs(), random.bytes(new Uint8Array(10)), tail);
 };
 
-export const leavesMark = (txId: MessageId): boolean =>
-  txId[14] === "7" && Number.parseInt(txId.slice(-1), 16) % 2 === 1;
+export const leavesMark = (txId: MessageId): boolean => hasBit(txId, 1);
+
+/** Of a joined one no message, taken back, says anything of the rest. */
+export const isOwned = (txId: MessageId): boolean => hasBit(txId, 2);
+
+const hasBit = (txId: MessageId, bit: 1 | 2): boolean =>
+  txId[14] === "7" && (Number.parseInt(txId.slice(-1), 16) & bit) !== 0;

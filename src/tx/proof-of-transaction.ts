@@ -1,12 +1,12 @@
 import type { MessageId } from "../message/id.ts";
-import type { ClassifyFailure, SqlExecutor } from "./database.port.ts";
-import type { OutboxWriter } from "./outbox.port.ts";
+import type { ClassifyFailure, JoinedTransaction, SqlExecutor } from "./database.port.ts";
+import type { JoinedRow, OutboxWriter } from "./outbox.port.ts";
 import { TxError } from "./tx-error.ts";
 
 /**
  * Proof that statements belong to one open transaction, by savepoints: one that was set right after BEGIN is gone before
- * COMMIT when DDL has committed or a deadlock has rolled back in between; one that is set outside of a transaction is
- * gone with the statement that set it.
+ * COMMIT when DDL has committed or a deadlock has rolled back in between; one that is set outside of a transaction, or
+ * before its end, is gone with the statement that set it, or with that end.
  */
 export type ProofParts = { readonly writer: OutboxWriter; readonly classify: ClassifyFailure };
 
@@ -35,43 +35,88 @@ export type OpenProof = {
   readonly advice: string;
 };
 
-const turns = new WeakMap<SqlExecutor, Promise<void>>();
+const turns = new WeakMap<object, Promise<void>>();
 
 /**
- * For one that was begun by others. Sends at once take turns here: releasing a savepoint takes along those that were set
- * after it, so that one send's would look to the other like a transaction that is over.
+ * Writes inside of a transaction that others will end, and proves that it was inside: nobody keeps them from ending it
+ * while we write, and a row that comes after that is committed by itself. `write` must write what does no harm before
+ * the proof, and `takeBack` removes it, where it would stay.
+ *
+ * Writers of one transaction take turns: releasing a savepoint takes along those that were set after it, so that one
+ * writer's would look to the other like a transaction that is over.
  */
-export const proveOpen = (proof: OpenProof, sql: SqlExecutor): Promise<void> => {
-  const turn = (turns.get(sql) ?? Promise.resolve()).then(() => proveOpenNow(proof, sql));
+export const writeInside = (
+  proof: OpenProof,
+  sql: SqlExecutor,
+  write: () => Promise<void>,
+  takeBack: () => Promise<void>,
+): Promise<void> => {
+  const place = (sql as Partial<JoinedTransaction>).connection ?? sql;
+  const turn = (turns.get(place) ?? Promise.resolve()).then(() => writeInTurn(proof, sql, write, takeBack));
   turns.set(
-    sql,
+    place,
     turn.catch(() => {}),
   );
   return turn;
 };
 
-const proveOpenNow = async ({ set, release, classify, advice }: OpenProof, sql: SqlExecutor): Promise<void> => {
+const writeInTurn = async (
+  { set, release, classify, advice }: OpenProof,
+  sql: SqlExecutor,
+  write: () => Promise<void>,
+  takeBack: () => Promise<void>,
+): Promise<void> => {
   await set(sql);
+  let refusal: unknown;
+  try {
+    await write();
+  } catch (error) {
+    // What is there already can be said only of a transaction that is open.
+    if (classify(error) !== "duplicate") throw error;
+    refusal = error;
+  }
   try {
     await release(sql);
   } catch (error) {
     if (classify(error) !== "savepoint-gone") throw error;
+    // Should this fail, too: what was written does no harm.
+    if (refusal === undefined) await takeBack().catch(() => {});
     throw new TxError("not_a_transaction", advice, { cause: error });
   }
+  if (refusal !== undefined) throw refusal;
 };
 
-/** For a send that joins. */
-export const proveJoined = ({ writer, classify }: ProofParts, sql: SqlExecutor): Promise<void> =>
-  proveOpen(
-    {
-      set: (on) => writer.setSavepoint(on, "join"),
-      release: (on) => writer.releaseSavepoint(on, "join"),
-      classify,
-      advice:
-        "The transaction is over, or this is a connection without one; call send between BEGIN and COMMIT with the transaction's own object.",
-    },
-    sql,
-  );
+/**
+ * For a send that joins: the row, which counts for nothing yet, and the mark beside it; for who asks later, and written
+ * with each message anew, because a rollback to a savepoint may have taken it away, and one sender may serve two
+ * transactions of a connection. Then what the caller does with the row does nothing if the transaction was rolled back,
+ * since then the row is gone.
+ */
+export const writeJoined = async (
+  { writer, classify, marks }: ProofParts & { readonly marks: boolean },
+  sql: SqlExecutor,
+  txId: MessageId,
+  row: JoinedRow,
+  held: { readonly write: () => Promise<void>; readonly takeBack: () => Promise<void> },
+): Promise<void> => {
+  const proof: OpenProof = {
+    set: (on) => writer.setSavepoint(on, "join"),
+    release: (on) => writer.releaseSavepoint(on, "join"),
+    classify,
+    advice: notOpen,
+  };
+  await writeInside(proof, sql, held.write, held.takeBack);
+  if (!marks) return;
+  const mark = await writer.markBeside(sql, txId, row);
+  if (mark === "fenced") {
+    await held.takeBack();
+    throw fenced(txId);
+  }
+  if (mark === "gone") throw new TxError("not_a_transaction", notOpen, { txId });
+};
+
+const notOpen =
+  "The transaction is over, or this is a connection without one; call send between BEGIN and COMMIT with the transaction's own object.";
 
 /** That this transaction was committed, for who asks later; fails when somebody was told already that it was not. */
 export const markCommitted = async (
@@ -85,14 +130,6 @@ export const markCommitted = async (
     if (classify(error) !== "duplicate") throw error;
     throw fenced(txId, error);
   }
-};
-
-/**
- * The same in a transaction that others commit, with each message anew: a rollback to a savepoint may have taken the
- * mark away, and one sender may serve two transactions of a connection.
- */
-export const markJoined = async ({ writer }: ProofParts, sql: SqlExecutor, txId: MessageId): Promise<void> => {
-  if ((await writer.markAgain(sql, txId)) === "fenced") throw fenced(txId);
 };
 
 const fenced = (txId: MessageId, cause?: unknown): TxError => {

@@ -111,15 +111,24 @@ export class Relay {
     const limit = this.#away.nobodyAnswers ? Math.min(probeRows, settings.batch) : Math.max(1, share);
     const beganMs = clock.monotonicMs();
     let found = 0;
+    const failures: unknown[] = [];
     const worker = async (): Promise<void> => {
       for (let shard = left.shift(); shard !== undefined; shard = left.shift()) {
         if (signal.aborted || !this.#holdsLease() || this.#allowance.isSpent) return;
-        found += await this.#work(shard, limit);
+        // One shard's failure ends neither the others nor this run: what another worker is sending would be claimed,
+        // and sent, once more by the next run.
+        await this.#work(shard, limit).then(
+          (rows) => {
+            found += rows;
+          },
+          (error: unknown) => failures.push(error),
+        );
       }
     };
     const workers = Array.from({ length: Math.min(settings.parallel, left.length) }, worker);
     this.#tryAway(beganMs);
     await Promise.all(workers);
+    if (failures.length > 0) throw failures[0];
     if (found > 0) return 0;
     // Due, and yet not to be had: somebody has it locked, or is away.
     return this.#away.size === 0 ? settings.idlePollMs[0] : this.#restMs(beganMs);

@@ -1,6 +1,6 @@
 import { type MessageId, timeOfId } from "../message/id.ts";
 import { epochMs, formatInstant } from "../message/time.ts";
-import type { Outbox } from "./outbox.port.ts";
+import type { Outbox, TxTrace } from "./outbox.port.ts";
 import { fenceableMs, leavesMark } from "./outcomes.ts";
 
 /**
@@ -59,15 +59,20 @@ export const statusOf = async (asked: {
 }): Promise<TxStatus> => {
   const { txId, outbox, rolledBack } = asked;
   if (rolledBack.has(txId)) return { state: "rolled-back", evidence: [{ kind: "rollback-seen" }] };
-  const fence = !asked.fence
-    ? "not-asked"
-    : leavesMark(txId)
+  let trace = await outbox.outcome(txId);
+  let fence: keyof typeof noTrace = "not-asked";
+  // What has left a trace needs none; and rows that DDL has committed without a mark must get none that denies them.
+  if (asked.fence && isWithoutTrace(trace)) {
+    const fenced = leavesMark(txId)
       ? await outbox.fence(txId, { atMs: timeOfId(txId), withinMs: fenceableMs })
       : "no-marks";
-  if (fence === "open") {
-    return { state: "unknown", evidence: [{ kind: "open", detail: "it is committing at this moment; ask again" }] };
+    if (fenced === "open") {
+      return { state: "unknown", evidence: [{ kind: "open", detail: "it is committing at this moment; ask again" }] };
+    }
+    fence = fenced;
+    trace = await outbox.outcome(txId);
   }
-  const { mark, waiting, dead } = await outbox.outcome(txId);
+  const { mark, waiting, dead } = trace;
   const evidence: TxEvidence[] = [];
   if (mark !== undefined) {
     evidence.push({
@@ -84,6 +89,9 @@ export const statusOf = async (asked: {
   if (mark?.outcome === "ended-inside") return { state: "unknown", evidence };
   return { state: "unknown", evidence: [{ kind: "no-trace", detail: noTrace[fence] }] };
 };
+
+const isWithoutTrace = ({ mark, waiting, dead }: TxTrace): boolean =>
+  mark === undefined && waiting.length === 0 && dead.length === 0;
 
 const evidenceOf = { committed: "commit-mark", fenced: "fence", "ended-inside": "ended-inside" } as const;
 

@@ -1,8 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { systemRandom } from "../adapters/system/system-random.ts";
 import { machineClock, systemTimers } from "../adapters/system/system-time.ts";
+import type { MessageId } from "../message/id.ts";
 import { uncheckedClock } from "../runtime/clock.ts";
 import type { DatabaseFailure, JoinedTransaction, SqlExecutor } from "./database.port.ts";
+import type { ProveInside } from "./half/half-transactions.ts";
 import { createHalfTxMode } from "./half/half-tx-mode.ts";
 import type { OutboxWriter } from "./outbox.port.ts";
 import { createOutboxMode } from "./outbox-mode.ts";
@@ -40,8 +42,10 @@ const world = ({
     lockLane: () => note("lane"),
     touch: () => note("touch"),
     mark: () => note("mark"),
-    markAgain: async () => {
-      await note("mark again");
+    letGo: () => note("let go"),
+    drop: () => note("drop"),
+    markBeside: async () => {
+      await note("mark beside");
       return isFenced ? "fenced" : "marked";
     },
     setSavepoint: (_, name) => note(`set ${name}`),
@@ -72,7 +76,10 @@ const world = ({
       beforeCommit: () => note("halves"),
       ended: (how: string) => note(`halves ${how}`),
     }),
-    sendJoined: () => note("joined half"),
+    sendJoined: async (_sql: unknown, _txId: string, _message: unknown, prove: ProveInside) => {
+      await prove("half-1" as MessageId, { write: () => note("half row"), takeBack: () => note("half back") });
+      await note("joined half");
+    },
   };
   const mode: TxMode = createHalfTxMode({
     ...common,
@@ -102,7 +109,7 @@ const world = ({
       return isPartCommitted();
     },
   });
-  const joined: JoinedTransaction = { ...sql, fault: () => undefined };
+  const joined: JoinedTransaction = { ...sql, connection: sql, fault: () => undefined };
   return { transactions, joined, done, failing, refuseHalves };
 };
 
@@ -192,7 +199,7 @@ describe("a joined transaction", () => {
     const { transactions, joined, done } = world();
     const q = transactions.join(joined);
     for (let i = 0; i < 2; i++) await q.send(half);
-    const one = ["set join", "release join", "mark again", "joined half"];
+    const one = ["set join", "half row", "release join", "mark beside", "joined half"];
     expect(done).toEqual([...one, ...one]);
   });
 
@@ -201,7 +208,8 @@ describe("a joined transaction", () => {
     const q = transactions.join(joined);
     for (const message of [half, plain]) await expect(q.send(message)).rejects.toMatchObject({ code: "fenced" });
     expect(done).not.toContain("joined half");
-    expect(done).not.toContain("row");
+    expect(done).not.toContain("let go");
+    expect(done.filter((what) => what === "half back" || what === "drop")).toEqual(["half back", "drop"]);
   });
 });
 

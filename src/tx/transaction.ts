@@ -64,7 +64,7 @@ export class Transactions<Tx> {
   async run<T>(callback: (tx: Tx, q: TxSender) => Promise<T>): Promise<T> {
     const { classify, timers, random, counts } = this.#options;
     for (let attempt = 1; ; attempt++) {
-      const txId = this.#newId();
+      const txId = this.#newId(true);
       try {
         return await this.#once(txId, callback);
       } catch (error) {
@@ -87,7 +87,7 @@ export class Transactions<Tx> {
   }
 
   join(tx: JoinedTransaction): TxSender {
-    const txId = this.#newId();
+    const txId = this.#newId(false);
     return senderOf(txId, () => openOrThrow(tx), this.#options.mode.begin(txId, false));
   }
 
@@ -189,9 +189,9 @@ export class Transactions<Tx> {
     return error;
   }
 
-  #newId(): MessageId {
+  #newId(owned: boolean): MessageId {
     const { clock, random, marks } = this.#options;
-    return newTxId(clock, random, marks);
+    return newTxId(clock, random, { marks, owned });
   }
 }
 

@@ -83,7 +83,7 @@ describe("half messages at the embedded broker", () => {
     const app = await instance();
     const tx = barrier.begin();
     const txId = newTxId();
-    await app.transactions.sendJoined(tx, txId, outgoing(topic, "slow"));
+    await app.transactions.sendJoined(tx, txId, outgoing(topic, "slow"), (_, { write }) => write());
     await pauseMs(1_500);
     expect(watching.copies("slow")).toBe(0);
     barrier.commit(tx);

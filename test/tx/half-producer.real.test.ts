@@ -16,6 +16,7 @@ import { Service } from "../../src/service.ts";
 import { createTxProducer, fromMysql2, type TxProducer } from "../../src/tx-producer.ts";
 import { newTopic, quickTiming, type Witness, witness } from "./half-world.ts";
 import { type Lab, openLab } from "./lab.ts";
+import { unansweredCommit } from "./unanswered-commit.ts";
 
 // Half mode as users have it: one API for both modes, delays by a delay server, the doctor; on a broker of our own.
 
@@ -200,6 +201,62 @@ describe("one API for both modes", () => {
     await expect(outbox.send({ topic: half, body: "never" })).rejects.toMatchObject({ code: "half_topic" });
     await outbox.close();
     await watching.plain.until("by outbox", 10_000); // by the relay of the other producer
+  });
+});
+
+describe.concurrent("TX-04: COMMIT of a transaction with a half message is sent and the connection is lost", () => {
+  const timing = { ...quickTiming, commitWithinMs: 10_000 /* a guess would be made at once */ };
+  /** In a topic of its own: what others send there would be seen by the watch and asked about, too. */
+  const unanswered = async (lost: "request" | "reply") => {
+    const topic = await newTopic(rocketmq.broker, "mq_cut");
+    const witnessed = await witness(rocketmq.endpoint, topic);
+    const settings = { topics: [topic], admin: [rocketmq.broker], watchGroup: `${topic}_SEEN`, timing };
+    const id = uniqueName("tx04");
+    const cut = await unansweredCommit({
+      lab,
+      open: (over) => open({ relay: false, half: settings, ...over } as never),
+      topic,
+      id,
+      lost,
+    });
+    return { cut, id, witnessed, end: () => Promise.all([cut.end(), witnessed.stop()]) };
+  };
+
+  it("after the server got it: visible by a check or the backstop, not by guess, in copies of one id", async ({
+    expect,
+  }) => {
+    const { cut, id, witnessed, end } = await unanswered("reply");
+    expect(cut.error).toMatchObject({ code: "commit_outcome_unknown", txId: cut.txId });
+    const seen = await witnessed.until(id, 15_000);
+    expect(seen.atMs - cut.sentAtMs).toBeGreaterThanOrEqual(quickTiming.turnMs);
+    expect(
+      (
+        await until(
+          () => cut.mq.status(cut.txId, { fence: true }),
+          ({ state }) => state === "visible",
+        )
+      ).state,
+    ).toBe("visible");
+    await pauseMs(4_000);
+    expect(witnessed.copies(id)).toBeLessThanOrEqual(2);
+    expect(new Set(witnessed.seen.map(({ properties }) => properties.get("ESC_ID")))).toEqual(new Set([cut.messageId]));
+    expect(await orders(id)).toBe(1);
+    await end();
+  });
+
+  it("before the server got it: the check settles it, and it is never visible", async ({ expect }) => {
+    const { cut, id, witnessed, end } = await unanswered("request");
+    expect(cut.error).toMatchObject({ code: "commit_outcome_unknown", txId: cut.txId });
+    // Not fenced by us: the broker asks, since nobody has told it anything.
+    const status = await until(
+      () => cut.mq.status(cut.txId),
+      ({ state }) => state !== "unknown",
+    );
+    expect(status).toMatchObject({ state: "rolled-back", evidence: [{ kind: "half", state: "rolled-back" }] });
+    await pauseMs(6_000); // more checks, and the backstop
+    expect(witnessed.seen).toEqual([]);
+    expect(await orders(id)).toBe(0);
+    await end();
   });
 });
 

@@ -17,11 +17,14 @@ import {
   sweepStatement,
 } from "../../src/adapters/mysql/mysql-outbox.ts";
 import {
-  cancelTargetStatement,
+  letGoStatement,
   mysqlOutboxWriter,
+  removeBesideStatement,
+  rowOfMessageStatement,
   touchedRowsStatement,
   touchStatement,
 } from "../../src/adapters/mysql/mysql-outbox-writer.ts";
+import { heldMs } from "../../src/adapters/mysql/outbox-columns.ts";
 import { OutboxDesk } from "../../src/adapters/mysql/outbox-desk.ts";
 import { checkSchema, migrateOutbox, migrations } from "../../src/adapters/mysql/outbox-schema.ts";
 import { parts } from "../../src/adapters/rocketmq/testing.ts";
@@ -284,6 +287,49 @@ describe("leases", () => {
   });
 });
 
+describe("a shard that fails", () => {
+  test("does not leave another's batch behind: the run ends with it, and nothing is sent twice or out of order", async () => {
+    await write(...Array.from({ length: 4 }, (_, i) => ({ key: "a", body: `a${i}` })), { key: "b", body: "poison" });
+    await lab.run("UPDATE escapement_outbox SET shard = IF(body = 'poison', 0, 5)");
+    let underWay = 0;
+    const sink = scriptedSink(async ({ body }) => {
+      if (body.toString() === "poison") return failing("topic_type_mismatch", "permanent");
+      underWay++;
+      await pauseMs(150);
+      underWay--;
+      return ok;
+    });
+    const { relay, counts, outbox } = relayOn(sink);
+    let refusals = 0;
+    outbox.bury = async () => {
+      refusals++;
+      throw new Error("the table of the dead is full");
+    };
+    for (let i = 0; i < 3; i++) {
+      const run = relay.runOnce(noSignal);
+      await expect(run).rejects.toThrow("the table of the dead is full");
+      expect(underWay).toBe(0);
+    }
+    expect(refusals).toBe(3);
+    expect(sink.bodies()).toEqual(["a0", "a1", "a2", "a3"]);
+    expect(counts.snapshot().perhapsTwice).toBe(0);
+  });
+
+  test("lets the shards behind it have their turn, however many fail", async () => {
+    await write(...Array.from({ length: 16 }, (_, i) => ({ body: `${i}` })));
+    await lab.run("UPDATE escapement_outbox SET shard = CAST(body AS CHAR)");
+    const sink = scriptedSink(({ body }) =>
+      body.toString() === "15" ? ok : failing("message_too_large", "permanent"),
+    );
+    const { relay, outbox } = relayOn(sink);
+    outbox.bury = async () => {
+      throw new Error("no");
+    };
+    await expect(relay.runOnce(noSignal)).rejects.toThrow("no");
+    expect(sink.bodies()).toEqual(["15"]);
+  });
+});
+
 describe("a broker in trouble", () => {
   test("TX-10: away for long: business writes go on, no attempt is counted, tries are few; back: a bounded catch-up", async () => {
     let isAway = true;
@@ -415,6 +461,25 @@ describe("a broker in trouble", () => {
       { topic: "t", reason: expect.stringContaining("message_too_large"), body: Buffer.from("poison") },
     ]);
     expect(counts.snapshot().buried).toBe(1);
+  });
+
+  test("what is aside keeps its place when the numbers of the outbox begin again, and is sent again in its order", async () => {
+    let isPoison = true;
+    const sink = scriptedSink(() => (isPoison ? failing("message_too_large", "permanent") : ok));
+    const { relay, drain } = relayOn(sink);
+    for (const round of ["before", "after"]) {
+      await write({ key: "k", body: `${round} 1` }, { key: "k", body: `${round} 2` });
+      await drain();
+      await lab.run("TRUNCATE escapement_outbox"); // As a restore of this one table would do, too.
+    }
+    isPoison = false;
+    const desk = new OutboxDesk(lab.pool);
+    cleanUp.push(() => desk.close());
+    expect(await desk.resend(undefined)).toBe(4);
+    const moved = await lab.rows("SELECT body FROM escapement_outbox ORDER BY id");
+    expect(moved.map(({ body }) => String(body))).toEqual(["before 1", "before 2", "after 1", "after 2"]);
+    await relay.runOnce(noSignal);
+    expect(sink.sent).toHaveLength(4);
   });
 });
 
@@ -648,7 +713,9 @@ describe("the tables", () => {
       [placesStatement(2), [3, 4, 5_000, 1_000], "lane"],
       [placesOfEachStatement(2), [3, 5_000, 10, 4, 5_000, 10], "lane"],
       [removeStatement(2), [1, 2], "PRIMARY"],
-      [cancelTargetStatement, [id], "msg"],
+      [rowOfMessageStatement, [id], "msg"],
+      [letGoStatement, [id, heldMs], "msg"],
+      [removeBesideStatement, [id, 1], "PRIMARY"],
       [delayedStatement(2), [id, id], "msg"],
       [touchedRowsStatement, [id], "tx"],
       [touchStatement(2), [5_000, 1, 2], "PRIMARY"],

@@ -1,11 +1,13 @@
 // Transactional sends on a real MariaDB and the embedded broker: what holds for one transaction.
 
-import type { PoolConnection } from "mysql2/promise";
+import type { Pool, PoolConnection } from "mysql2/promise";
 import { createPool } from "mysql2/promise";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { MysqlOutbox } from "../../src/adapters/mysql/mysql-outbox.ts";
+import { OutboxDesk } from "../../src/adapters/mysql/outbox-desk.ts";
 import { idToBytes, type MessageId, timeOrderedId } from "../../src/message/id.ts";
 import { type RunningBroker, startBroker } from "../../src/start-broker.ts";
+import { RolledBack, statusOf } from "../../src/tx/status.ts";
 import { createTxProducer, fromMysql2, type TxProducer, type TxProducerOptions } from "../../src/tx-producer.ts";
 import { TcpProxy } from "../faults/tcp-proxy.ts";
 import { type Collector, collect, type Lab, openLab, pauseMs, quickRelay, uniqueName, until } from "./lab.ts";
@@ -341,6 +343,23 @@ describe("a transaction that does not commit", () => {
     expect(await mq.status(txId, { fence: true })).toMatchObject(ended);
   });
 
+  test("TX-27: who fences it in the middle is told of what DDL has committed, and writes no mark that denies it", async () => {
+    await using mq = await producer({ relay: false, fastPath: false });
+    const said: string[] = [];
+    let txId = "";
+    const failing = mq.transaction(async (tx, q) => {
+      txId = q.txId;
+      await q.send({ topic: "t", body: "committed by the DDL" });
+      await tx.query(`CREATE TABLE ${uniqueName("ddl")} (id INT)`);
+      const { state, evidence } = await mq.status(txId, { fence: true });
+      said.push(state, ...evidence.map(({ kind }) => kind));
+      await lab.run("DELETE FROM escapement_outbox"); // sent
+      said.push((await mq.status(txId)).state);
+    });
+    await expect(failing).rejects.toMatchObject({ code: "transaction_ended_inside" });
+    expect(said).toEqual(["committed-unsent", "waiting", "unknown"]);
+  });
+
   test("TX-27: COMMIT or ROLLBACK by the callback itself is noticed, also before the first send", async () => {
     await using mq = await producer();
     for (const statement of ["COMMIT", "ROLLBACK"]) {
@@ -572,6 +591,35 @@ describe("status and its fence", () => {
     connection.release();
     await lab.run("DELETE FROM escapement_outbox");
     expect((await mq.status(q.txId, fence)).state).toBe("sent");
+  });
+
+  test("is no 'sent' while what was put aside goes back to what waits", async () => {
+    const id = timeOrderedId(Date.now(), Buffer.alloc(10, 3), 1);
+    await lab.run("INSERT INTO escapement_tx (tx_id, outcome, at) VALUES (?, 1, 1)", [idToBytes(id)]);
+    await lab.run(
+      `INSERT INTO escapement_outbox_dead (tx_id, msg_id, kind, topic, created_at, buried_at, attempts, head, body, reason)
+       VALUES (?, ?, 0, 't', 1, 1, 1, '{}', 'b', 'refused')`,
+      [idToBytes(id), idToBytes(id)],
+    );
+    const desk = new OutboxDesk(lab.pool);
+    let resent = 0;
+    // The worst moment for it: whenever the outbox asks for the dead.
+    const pool: Pick<Pool, "getConnection"> = {
+      async getConnection() {
+        const connection = await lab.pool.getConnection();
+        const query = connection.query.bind(connection) as (of: { sql: string }) => Promise<unknown>;
+        connection.query = (async (asked: { sql: string }) => {
+          if (asked.sql.includes("FROM escapement_outbox_dead")) resent += await desk.resend(undefined);
+          return query(asked);
+        }) as never;
+        return connection;
+      },
+    };
+    const outbox = new MysqlOutbox(pool, 16);
+    const { state } = await statusOf({ txId: id, fence: false, outbox, rolledBack: new RolledBack() });
+    expect([state, resent]).toEqual(["committed-unsent", 1]);
+    await lab.run("DELETE FROM escapement_outbox");
+    await Promise.all([outbox.close(), desk.close()]);
   });
 
   test("of a transaction nobody has heard of it says unknown", async () => {

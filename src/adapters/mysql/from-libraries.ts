@@ -35,12 +35,14 @@ const rowsOf = (result: unknown): readonly SqlRow[] => {
 };
 
 const library = <Tx>(
+  connection: object,
   execute: (sql: string, values: readonly SqlValue[]) => Promise<readonly SqlRow[]>,
   fault: () => string | undefined,
   begin: <T>(work: (tx: Tx) => Promise<T>) => Promise<T>,
   executorOf: (tx: Tx) => SqlExecutor,
 ): Library<Tx> => ({
   ...bareExecutor({ execute }),
+  connection,
   fault,
   transaction: (work) => begin((tx) => work(tx, bareExecutor(executorOf(tx)))),
 });
@@ -68,7 +70,7 @@ export const fromDrizzle = <Tx extends DrizzleLike>(db: DrizzleDatabase<Tx>, sql
   });
   const fault = () =>
     typeof (db as { rollback?: unknown }).rollback === "function" ? undefined : notOne("Drizzle's database");
-  return library<Tx>(executorOf(db).execute, fault, (work) => db.transaction(work), executorOf);
+  return library<Tx>(db, executorOf(db).execute, fault, (work) => db.transaction(work), executorOf);
 };
 
 // --- Kysely -------------------------------------------------------------------------------------------------------
@@ -92,7 +94,7 @@ export const fromKysely = <Tx>(db: KyselyLike<Tx>, sql: KyselyTag): Library<Tx> 
       (await sql(asTemplate(text), ...(values as never[])).execute(one)).rows as SqlRow[],
   });
   const fault = () => (db.isTransaction ? undefined : notOne("Kysely's database"));
-  return library<Tx>(executorOf(db).execute, fault, (work) => db.transaction().execute(work), executorOf);
+  return library<Tx>(db, executorOf(db).execute, fault, (work) => db.transaction().execute(work), executorOf);
 };
 
 // --- Knex ---------------------------------------------------------------------------------------------------------
@@ -114,7 +116,7 @@ export const fromKnex = <Tx extends KnexLike>(db: KnexDatabase<Tx>): Library<Tx>
     if (db.isTransaction !== true) return notOne("Knex's database");
     return db.isCompleted?.() === true ? "This Knex transaction has ended; send before it does." : undefined;
   };
-  return library<Tx>(executorOf(db).execute, fault, (work) => db.transaction(work), executorOf);
+  return library<Tx>(db, executorOf(db).execute, fault, (work) => db.transaction(work), executorOf);
 };
 
 // --- TypeORM ------------------------------------------------------------------------------------------------------
@@ -144,7 +146,7 @@ export const fromTypeOrm = <Tx extends TypeOrmLike>(manager: TypeOrmManager<Tx>)
       ? "This TypeORM transaction has ended; send before it does."
       : undefined;
   };
-  return library<Tx>(executorOf(manager).execute, fault, (work) => manager.transaction(work), executorOf);
+  return library<Tx>(manager, executorOf(manager).execute, fault, (work) => manager.transaction(work), executorOf);
 };
 
 // --- Prisma -------------------------------------------------------------------------------------------------------
@@ -168,5 +170,5 @@ export const fromPrisma = <Tx extends PrismaTransaction>(db: Tx | PrismaDatabase
   const isClient = typeof (db as { $connect?: unknown }).$connect === "function";
   const fault = () => (isClient ? notOne("a PrismaClient") : undefined);
   const begin = <T>(work: (tx: Tx) => Promise<T>): Promise<T> => (db as PrismaDatabase<Tx>).$transaction(work);
-  return library<Tx>(executorOf(db).execute, fault, begin, executorOf);
+  return library<Tx>(db, executorOf(db).execute, fault, begin, executorOf);
 };

@@ -29,17 +29,10 @@ const executorOf = (connection: Pick<Connection, "query">): SqlExecutor => ({
   execute: async (sql, values) => (await bare(() => ask(connection, sql, values))).rows,
 });
 
-/** One object for each connection, so that all who join it are seen to be on the same. */
-const joinedOnes = new WeakMap<Connection, JoinedTransaction>();
-
-const joined = (connection: Connection): JoinedTransaction => {
-  const one = joinedOnes.get(connection) ?? newlyJoined(connection);
-  joinedOnes.set(connection, one);
-  return one;
-};
-
-const newlyJoined = (connection: Connection): JoinedTransaction => ({
+const joined = (connection: Connection): JoinedTransaction => ({
   ...executorOf(connection),
+  // A promise side is new each time that it is asked for; what it is the side of is not.
+  connection: (connection as { connection?: object }).connection ?? connection,
   fault: () => undefined, // The savepoint tells; mysql2 itself keeps no record of transactions.
 });
 

@@ -55,6 +55,8 @@ export type MysqlBarrierOptions = {
 };
 
 const state = { committed: 1, rolledBack: 2 } as const;
+/** Not settled, and nobody's turn: it counts for nothing yet, and is forgotten as if it were settled. */
+const isHeld = `state = ${state.committed} AND seen = 0 AND turn_ms IS NULL`;
 /** Its key is no UUID that we draw, and its state none that anybody looks for. */
 const identityKey = Buffer.alloc(16);
 
@@ -153,13 +155,20 @@ export const createMysqlBarrier = ({ pool, isReplica = false, lockWaitS = 1 }: M
       try {
         await tx.execute(
           `INSERT INTO ${barrierTable} (id, tx_id, state, topic, kept, created_ms, turn_ms) VALUES (?, ?, ${state.committed}, ?, ?, ${nowMs}, ${nowMs} + ?)`,
-          [idToBytes(id), txId, topic, kept, turnMs],
+          [idToBytes(id), txId, topic, kept, turnMs === "held" ? null : turnMs],
         );
         return "enlisted";
       } catch (error) {
         if (classifyMysqlFailure(error) === "duplicate") return "fenced";
         throw error;
       }
+    },
+
+    async letGo(tx, id, turnMs) {
+      await tx.execute(`UPDATE ${barrierTable} SET turn_ms = ${nowMs} + ? WHERE id = ? AND ${isHeld}`, [
+        turnMs,
+        idToBytes(id),
+      ]);
     },
 
     async withdraw(tx, id) {
@@ -226,7 +235,7 @@ export const createMysqlBarrier = ({ pool, isReplica = false, lockWaitS = 1 }: M
     },
 
     async ofTransaction(txId) {
-      const sql = `SELECT id, topic, state, seen, resends FROM ${barrierTable} WHERE tx_id = ? ORDER BY created_ms`;
+      const sql = `SELECT id, topic, state, seen, resends FROM ${barrierTable} WHERE tx_id = ? AND NOT (${isHeld}) ORDER BY created_ms`;
       return (await run(sql, [txId])).rows.map(barrierRow);
     },
 

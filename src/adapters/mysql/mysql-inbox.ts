@@ -28,6 +28,13 @@ export class MysqlInbox implements InboxStore {
     ]);
   };
 
+  forget: InboxStore["forget"] = async (sql, group, messageId) => {
+    await sql.execute("DELETE FROM escapement_inbox WHERE consumer_group = ? AND message_id = ?", [
+      Buffer.from(group),
+      Buffer.from(messageId),
+    ]);
+  };
+
   async sweep(olderThanMs: number, limit: number): Promise<number> {
     return (await this.#connection.run(inboxSweepStatement, [olderThanMs, limit])).affected;
   }

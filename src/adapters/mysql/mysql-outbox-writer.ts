@@ -1,8 +1,8 @@
 import { idToBytes } from "../../message/id.ts";
 import type { SqlValue } from "../../tx/database.port.ts";
 import type { OutboxWriter } from "../../tx/outbox.port.ts";
-import { removeStatement } from "./mysql-outbox.ts";
-import { kinds, outcomes } from "./outbox-columns.ts";
+import { barrierTable } from "./mysql-barrier.ts";
+import { heldMs, kinds, outcomes } from "./outbox-columns.ts";
 import { marks, nowMs } from "./sql-text.ts";
 
 /**
@@ -10,8 +10,11 @@ import { marks, nowMs } from "./sql-text.ts";
  * another transaction would have to wait for, except where order (`lockLane`) or a fence (`mark`) is the purpose.
  */
 export const mysqlOutboxWriter: OutboxWriter = {
-  async write(sql, txId, message, graceMs) {
+  async write(sql, txId, message, grace) {
     const { due, head, body, lane } = message;
+    // Asked without a lock first: an INSERT that meets its own name locks the gap beside it, and with it everybody.
+    if (message.mayExist && (await sql.execute(rowOfMessageStatement, [idToBytes(message.id)])).length > 0) return;
+    const graceMs = grace === "held" ? heldMs : grace;
     const afterMs = due !== undefined && "afterMs" in due ? due.afterMs : null;
     const deliverAt = due === undefined ? "NULL" : "atMs" in due ? "?" : `${nowMs} + ?`;
     const values: SqlValue[] = [message.shard, graceMs, lane ?? null, idToBytes(txId), idToBytes(message.id)];
@@ -25,11 +28,23 @@ export const mysqlOutboxWriter: OutboxWriter = {
     );
   },
 
-  async remove(sql, id) {
+  async letGo(sql, id) {
+    await sql.execute(letGoStatement, [idToBytes(id), heldMs]);
+  },
+
+  async drop(sql, txId, id) {
+    await sql.execute("DELETE FROM escapement_outbox WHERE msg_id = ? AND tx_id = ? AND next_at >= ?", [
+      idToBytes(id),
+      idToBytes(txId),
+      heldMs,
+    ]);
+  },
+
+  async remove(sql, id, cancel) {
     // Asked without a lock first: in REPEATABLE READ a DELETE that finds nothing locks the gap where the row would be,
     // and in a table that is nearly empty that gap is everybody's. What the snapshot misses, the cancel's own row removes.
-    const rows = await sql.execute(cancelTargetStatement, [idToBytes(id)]);
-    for (const { id: row } of rows) await sql.execute(removeStatement(1), [Number(row)]);
+    const rows = await sql.execute(rowOfMessageStatement, [idToBytes(id)]);
+    for (const { id: row } of rows) await sql.execute(removeBesideStatement, [idToBytes(cancel), Number(row)]);
   },
 
   async lockLane(sql, lane) {
@@ -55,15 +70,20 @@ export const mysqlOutboxWriter: OutboxWriter = {
     ]);
   },
 
-  async markAgain(sql, txId) {
+  async markBeside(sql, txId, row) {
     const id = idToBytes(txId);
+    const beside =
+      row.table === "outbox"
+        ? "escapement_outbox AS beside WHERE msg_id = ?"
+        : `${barrierTable} AS beside WHERE id = ?`;
     await sql.execute(
-      `INSERT INTO escapement_tx (tx_id, outcome, at) VALUES (?, ${outcomes.committed}, ${nowMs}) ON DUPLICATE KEY UPDATE tx_id = tx_id`,
-      [id],
+      `INSERT INTO escapement_tx (tx_id, outcome, at) SELECT ?, ${outcomes.committed}, ${nowMs} FROM ${beside} ON DUPLICATE KEY UPDATE escapement_tx.outcome = escapement_tx.outcome`,
+      [id, idToBytes(row.id)],
     );
     // Locking, since it must not be answered from a snapshot that is older than the fence; the row is ours already.
     const [mark] = await sql.execute("SELECT outcome FROM escapement_tx WHERE tx_id = ? FOR UPDATE", [id]);
-    return Number(mark?.outcome) === outcomes.fenced ? "fenced" : "marked";
+    if (mark === undefined) return "gone";
+    return Number(mark.outcome) === outcomes.fenced ? "fenced" : "marked";
   },
 
   async setSavepoint(sql, savepoint) {
@@ -82,7 +102,10 @@ const laneBuckets = 4_096;
 const touchMax = 1_000;
 
 /** Exported for the test that asks the database how it would run them. */
-export const cancelTargetStatement = "SELECT id FROM escapement_outbox WHERE msg_id = ?";
+export const rowOfMessageStatement = "SELECT id FROM escapement_outbox WHERE msg_id = ?";
+export const removeBesideStatement =
+  "DELETE target FROM escapement_outbox AS cancel STRAIGHT_JOIN escapement_outbox AS target FORCE INDEX (PRIMARY) WHERE cancel.msg_id = ? AND target.id = ?";
+export const letGoStatement = `UPDATE escapement_outbox FORCE INDEX (msg) SET next_at = ${nowMs} WHERE msg_id = ? AND next_at >= ?`;
 export const touchedRowsStatement = "SELECT id FROM escapement_outbox WHERE tx_id = ?";
 /**
  * By the primary key, where a row is locked and nothing beside it. By `tx_id`, whose values rise, it would be the end of

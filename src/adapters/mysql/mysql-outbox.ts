@@ -137,8 +137,8 @@ export class MysqlOutbox implements Outbox {
   async bury(ids: readonly number[], reason: string): Promise<void> {
     await this.#connection.transaction(async (run) => {
       await run(
-        `INSERT INTO escapement_outbox_dead (id, tx_id, msg_id, kind, topic, deliver_at, created_at, buried_at, attempts, head, body, reason)
-         SELECT id, tx_id, msg_id, kind, topic, deliver_at, created_at, ${nowMs}, attempts + 1, head, body, ? FROM escapement_outbox WHERE id IN (${list(ids)})`,
+        `INSERT INTO escapement_outbox_dead (tx_id, msg_id, kind, topic, deliver_at, created_at, buried_at, attempts, head, body, reason)
+         SELECT tx_id, msg_id, kind, topic, deliver_at, created_at, ${nowMs}, attempts + 1, head, body, ? FROM escapement_outbox WHERE id IN (${list(ids)}) ORDER BY id`,
         [textBytes(reason), ...ids],
       );
       await run(removeStatement(ids.length), ids);
@@ -146,20 +146,19 @@ export class MysqlOutbox implements Outbox {
   }
 
   async outcome(txId: MessageId): Promise<TxTrace> {
-    const id = [idToBytes(txId)];
-    // The mark first: whoever commits in between is seen as waiting, never as sent.
-    const [mark] = await this.#rows("SELECT outcome, at FROM escapement_tx WHERE tx_id = ?", id);
-    const waiting = await this.#rows("SELECT msg_id, attempts, last_error FROM escapement_outbox WHERE tx_id = ?", id);
-    const dead = await this.#rows("SELECT msg_id, reason FROM escapement_outbox_dead WHERE tx_id = ?", id);
+    const id = idToBytes(txId);
+    const rows = await this.#rows(outcomeStatement, [id, id, id]);
+    const of = (part: number): readonly SqlRow[] => rows.filter((row) => Number(row.part) === part);
+    const [mark] = of(0);
     return {
       mark:
-        mark === undefined ? undefined : { outcome: outcomeNames[Number(mark.outcome) - 1]!, atMs: Number(mark.at) },
-      waiting: waiting.map(({ msg_id, attempts, last_error }) => ({
+        mark === undefined ? undefined : { outcome: outcomeNames[Number(mark.count) - 1]!, atMs: Number(mark.at_ms) },
+      waiting: of(1).map(({ msg_id, count, reason }) => ({
         id: idFromBytes(msg_id as Buffer),
-        attempts: Number(attempts),
-        ...(last_error === null ? undefined : { lastError: String(last_error) }),
+        attempts: Number(count),
+        ...(reason === null ? undefined : { lastError: String(reason) }),
       })),
-      dead: dead.map(({ msg_id, reason }) => ({ id: idFromBytes(msg_id as Buffer), reason: String(reason) })),
+      dead: of(2).map(({ msg_id, reason }) => ({ id: idFromBytes(msg_id as Buffer), reason: String(reason) })),
     };
   }
 
@@ -217,6 +216,10 @@ export class MysqlOutbox implements Outbox {
 
 /** Exported for the test that asks the database how it would run them. */
 export const removeStatement = (rows: number): string => `DELETE FROM escapement_outbox WHERE id IN (${marks(rows)})`;
+/** One statement, so that all is seen at one moment: between two of them a row may go from one table to another. */
+export const outcomeStatement = `SELECT 0 AS part, outcome AS count, at AS at_ms, NULL AS msg_id, NULL AS reason FROM escapement_tx WHERE tx_id = ?
+ UNION ALL SELECT 1, attempts, NULL, msg_id, last_error FROM escapement_outbox WHERE tx_id = ?
+ UNION ALL SELECT 2, attempts, NULL, msg_id, reason FROM escapement_outbox_dead WHERE tx_id = ?`;
 export const sweepStatement = `SELECT tx_id FROM escapement_tx FORCE INDEX (PRIMARY) WHERE tx_id < UNHEX(LPAD(HEX(${nowMs} - ?), 12, '0')) AND at < ${nowMs} - IF(outcome = ${outcomes.fenced}, ?, ?) ORDER BY tx_id LIMIT ? FOR UPDATE SKIP LOCKED`;
 export const ownRowsStatement = (txs: number): string =>
   `SELECT id, msg_id, lane, deliver_at, created_at FROM escapement_outbox WHERE tx_id IN (${marks(txs)})`;

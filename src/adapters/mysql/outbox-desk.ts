@@ -48,7 +48,7 @@ export class OutboxDesk {
     };
   }
 
-  /** Oldest first, under their ids, without the order they had; answers how many. */
+  /** In the order in which they were put aside, under their ids, without the order they had; answers how many. */
   async resend(topic: string | undefined): Promise<number> {
     for (let all = 0; ; ) {
       const moved = await this.#connection.transaction(async (run) => {

@@ -52,7 +52,7 @@ export const migrations: readonly Migration[] = [
         UNIQUE KEY msg (msg_id)
       ) ${engine}`,
       `CREATE TABLE IF NOT EXISTS escapement_outbox_dead (
-        id BIGINT UNSIGNED NOT NULL PRIMARY KEY,
+        id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
         tx_id BINARY(16) NOT NULL,
         msg_id BINARY(16) NOT NULL,
         kind TINYINT UNSIGNED NOT NULL,

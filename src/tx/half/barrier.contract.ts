@@ -52,6 +52,20 @@ export const describeBarrier = <Tx>(name: string, open: () => Promise<BarrierUnd
       expect(await under.barrier.judge(entry, turnMs)).toMatchObject({ state: "committed" });
     });
 
+    it("a held row is nobody's turn and no trace, until it is let go", async () => {
+      const under = await open();
+      const [held, free] = [anEntry(), anEntry()];
+      const tx = await under.begin();
+      for (const entry of [held, free]) await under.barrier.enlist(tx, entry, "held");
+      await under.barrier.letGo(tx, free.id, turnMs);
+      await under.commit(tx);
+      await under.pass(turnMs * 2);
+      const overdue = await under.barrier.claimOverdue({ overdueMs: 0, turnMs, limit: 10 });
+      expect(overdue.map(({ id }) => id)).toEqual([free.id]);
+      expect(await under.barrier.ofTransaction(held.txId)).toEqual([]);
+      expect(await under.barrier.ofTransaction(free.txId)).toMatchObject([{ id: free.id }]);
+    });
+
     it("a transaction that was rolled back leaves nothing, and the first check settles that for good", async () => {
       const under = await open();
       const entry = anEntry();

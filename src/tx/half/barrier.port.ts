@@ -13,8 +13,13 @@ import type { MessageId } from "../../message/id.ts";
 export interface BarrierStore<Tx> {
   /** Drawn when the table was made. A check about another database's message is not ours to answer. */
   databaseId(): Promise<string>;
-  /** On the connection of the business transaction. `fenced`: a check came first; this transaction must not commit. */
-  enlist(tx: Tx, entry: BarrierEntry, turnMs: number): Promise<"enlisted" | "fenced">;
+  /**
+   * On the connection of the business transaction. `fenced`: a check came first; this transaction must not commit.
+   * `held`: nobody's turn comes before `letGo`.
+   */
+  enlist(tx: Tx, entry: BarrierEntry, turnMs: number | "held"): Promise<"enlisted" | "fenced">;
+  /** Its first turn begins now; nothing happens when it is not there. */
+  letGo(tx: Tx, id: MessageId, turnMs: number): Promise<void>;
   /** Takes an entry back, before its transaction commits. */
   withdraw(tx: Tx, id: MessageId): Promise<void>;
   /** What a rollback to a savepoint has left; on the connection of the business transaction. */

@@ -41,9 +41,16 @@ export type HalfTransactionsOptions<Tx> = {
 type Enlisted = {
   readonly id: MessageId;
   readonly message: HalfMessage;
+  readonly kept: Buffer;
   readonly enlistedAtMs: number;
   half?: OpenHalf;
 };
+
+/** Proves that what `write` writes is inside of an open transaction; where it was not, it is taken back. */
+export type ProveInside = (
+  id: MessageId,
+  held: { readonly write: () => Promise<void>; readonly takeBack: () => Promise<void> },
+) => Promise<void>;
 
 /** What one transaction sends. */
 export type HalfScope<Tx> = {
@@ -90,7 +97,9 @@ export class HalfTransactions<Tx> {
           throw new TxError("not_a_transaction", "The transaction is over; send inside its callback and await it.", {
             txId,
           });
-        entries.push(await this.#enlist(tx, txId, message));
+        const entry = this.#entryOf(txId, message);
+        await this.#enlist(tx, txId, entry, this.#options.timing.turnMs);
+        entries.push(entry);
       },
       beforeCommit: async (tx) => {
         isOver = true;
@@ -114,11 +123,17 @@ export class HalfTransactions<Tx> {
   }
 
   /**
-   * For a transaction that others commit: the row and the half at once. Whether it was committed is seen by looking, for
-   * a few seconds; after that the broker asks.
+   * For a transaction that others commit: the row and, once `prove` has found that it is inside, the half. Whether it was
+   * committed is seen by looking, for a few seconds; after that the broker asks.
    */
-  async sendJoined(tx: Tx, txId: string, message: Outgoing): Promise<void> {
-    const entry = await this.#enlist(tx, txId, message);
+  async sendJoined(tx: Tx, txId: string, message: Outgoing, prove: ProveInside): Promise<void> {
+    const { barrier, timing } = this.#options;
+    const entry = this.#entryOf(txId, message);
+    await prove(entry.id, {
+      write: () => this.#enlist(tx, txId, entry, "held"),
+      takeBack: () => barrier.withdraw(tx, entry.id),
+    });
+    await barrier.letGo(tx, entry.id, timing.turnMs);
     try {
       await this.#send(entry);
     } catch (error) {
@@ -159,9 +174,8 @@ export class HalfTransactions<Tx> {
     await Promise.all(this.#following);
   }
 
-  async #enlist(tx: Tx, txId: string, asked: Outgoing): Promise<Enlisted> {
-    const { barrier, databaseId, topics, ingestTopic, keepBodyBytesMax, rebuilds, timing, clock, random } =
-      this.#options;
+  #entryOf(txId: string, asked: Outgoing): Enlisted {
+    const { databaseId, topics, ingestTopic, keepBodyBytesMax, rebuilds, clock, random } = this.#options;
     const id = timeOrderedId(clock.nowMs(), random.bytes(new Uint8Array(10)), 0);
     const message = halfOf(asked, { id, txId, databaseId }, { topics, ingestTopic });
     const keepBody = message.body.length <= keepBodyBytesMax;
@@ -171,9 +185,11 @@ export class HalfTransactions<Tx> {
         `the body takes ${message.body.length} bytes and ${keepBodyBytesMax} are kept for the backstop; give rebuild(), or keep larger ones`,
       );
     }
-    const enlistedAtMs = clock.monotonicMs();
-    const kept = packHalf(message, keepBody);
-    const outcome = await barrier.enlist(tx, { id, txId, topic: message.topic, kept }, timing.turnMs);
+    return { id, message, kept: packHalf(message, keepBody), enlistedAtMs: clock.monotonicMs() };
+  }
+
+  async #enlist(tx: Tx, txId: string, { id, message, kept }: Enlisted, turnMs: number | "held"): Promise<void> {
+    const outcome = await this.#options.barrier.enlist(tx, { id, txId, topic: message.topic, kept }, turnMs);
     if (outcome === "fenced") {
       throw new TxError(
         "half_fenced",
@@ -181,7 +197,6 @@ export class HalfTransactions<Tx> {
       );
     }
     reach("tx-row-written");
-    return { id, message, enlistedAtMs };
   }
 
   async #send(entry: Enlisted): Promise<void> {

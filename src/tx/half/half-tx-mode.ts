@@ -4,7 +4,7 @@ import type { Random } from "../../runtime/random.ts";
 import type { SqlExecutor } from "../database.port.ts";
 import type { OutboxMessage } from "../outbox.port.ts";
 import { outgoing, type TxMessage, type TxMessageRef } from "../outgoing.ts";
-import { markJoined, type ProofParts, proveJoined } from "../proof-of-transaction.ts";
+import { type ProofParts, writeJoined } from "../proof-of-transaction.ts";
 import type { SentInTx, TxMode, TxSession } from "../tx-mode.port.ts";
 import type { HalfScope, HalfTransactions } from "./half-transactions.ts";
 
@@ -57,9 +57,9 @@ class HalfSession implements TxSession {
     const made: OutboxMessage = outgoing(message, { nowMs: clock.nowMs(), random, shardCount: 1 });
     if (this.#scope !== undefined) await this.#scope.add(sql, made);
     else {
-      await proveJoined(this.#options, sql);
-      if (this.#options.marks) await markJoined(this.#options, sql, this.#txId);
-      await half.sendJoined(sql, this.#txId, made);
+      await half.sendJoined(sql, this.#txId, made, (id, held) =>
+        writeJoined(this.#options, sql, this.#txId, { table: "halves", id }, held),
+      );
     }
     this.#halves++;
     const { key } = made.head;

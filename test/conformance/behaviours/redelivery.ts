@@ -199,7 +199,13 @@ export const redelivery: readonly Behaviour[] = [
       await open;
       const late = await producer.send(topic, { body: "sent after" }).then(() => "sent after");
       const survivor = await stage.consumer(group, topic);
-      const messages = await survivor.collect(11, { withinMs: 60_000, ack: true, different: true });
+      // Shortly invisible: a reply that a busy client gives up waiting for must not cost half of the time.
+      const messages = await survivor.collect(11, {
+        withinMs: 120_000,
+        invisibleMs: 10_000,
+        ack: true,
+        different: true,
+      });
       const seen = new Set(messages.map(({ body }) => body.toString()));
       must(
         [...bodies, late].every((body) => seen.has(body)),
@@ -209,7 +215,7 @@ export const redelivery: readonly Behaviour[] = [
       return {
         held: new Set(held.map(({ messageId }) => messageId)).size,
         "came to the other": seen.size,
-        "attempts of what was held": [...new Set(again.map(({ attempt }) => attempt))].sort().join(", "),
+        "first attempt of what was held": Math.min(...again.map(({ attempt }) => attempt)),
       };
     },
   },

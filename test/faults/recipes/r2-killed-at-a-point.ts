@@ -1,11 +1,10 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Failpoint } from "../../../src/runtime/failpoint.ts";
 import { eventually } from "../lab.ts";
 import type { Recipe } from "../recipe.ts";
 import { standardDay } from "../standard-day.ts";
 import { allowD2 } from "./r1-server-killed.ts";
-
-/** Counting begins when the servers have settled, so that the crash falls into the load and not into the start. */
-const countAfterMs = 3_500;
 
 type Point = {
   readonly point: Failpoint;
@@ -35,15 +34,18 @@ export const r2: readonly Recipe[] = points.map(({ point, nthMax, needs }) => ({
   expects: "nothing lost, nothing early, second copies only of what was being sent (D2), books agree",
   run: (lab) => {
     const nth = lab.random.between(1, nthMax);
+    // So that the crash falls into the load and not into the start.
+    const countingFile = join(lab.folder, "the load has begun");
     return standardDay(lab, {
       preload: ["failpoint.ts"],
       leavesIngestWaiting: point !== "ingest-stored",
-      servers: { a: {}, b: { ESC_FAILPOINT: `${point}:${nth}`, ESC_FAILPOINT_AFTER_MS: String(countAfterMs) } },
+      servers: { a: {}, b: { ESC_FAILPOINT: `${point}:${nth}`, ESC_FAILPOINT_FILE: countingFile } },
       strikeBetween: [0.2, 0.3],
       async strike() {
         const [other, victim] = [lab.servers[0]!, lab.servers[1]!];
         victim.expectsToEnd = true;
         lab.faultBegins(`server b will die at ${point}, time ${nth}`);
+        writeFileSync(countingFile, "");
         if (needs === "newcomer") await lab.server("c");
         if (needs === "widow") {
           allowD2(lab, Date.now());

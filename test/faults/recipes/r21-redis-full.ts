@@ -24,8 +24,9 @@ export const r21: Recipe = {
       strikeBetween: [0.3, 0.4],
       async strike(_, load) {
         seenLoad = load;
-        const limit = (await usedMemory(lab)) + 1_000_000;
-        lab.faultBegins(`maxmemory is ${limit} bytes now, 1 MB above what is used`);
+        // Room for some 200 messages: with more, a busy machine would send them as quickly as it takes new ones.
+        const limit = (await usedMemory(lab)) + 300_000;
+        lab.faultBegins(`maxmemory is ${limit} bytes now, 300 kB above what is used`);
         await lab.redisSay("CONFIG", "SET", "maxmemory", limit);
         if (!(await eventually(20_000, () => (load.refusals.get("store_full") ?? 0) > 0)))
           said.push("void: nobody was answered store_full");

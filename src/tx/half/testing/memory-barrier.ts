@@ -30,6 +30,8 @@ export const createMemoryBarrier = (nowMs: () => number): MemoryBarrier => {
     open.delete(tx);
   };
 
+  const isHeld = ({ state, seen, turnAtMs }: Row): boolean => state === "committed" && !seen && turnAtMs === undefined;
+
   const takeTurn = (id: MessageId, turnMs: number): boolean => {
     const row = rows.get(id);
     if (row?.state !== "committed" || row.turnAtMs === undefined || row.turnAtMs > nowMs()) return false;
@@ -52,9 +54,14 @@ export const createMemoryBarrier = (nowMs: () => number): MemoryBarrier => {
     databaseId: async () => "memory",
     async enlist(tx, entry, turnMs) {
       if (rows.has(entry.id) || holder(entry.id) !== undefined) return "fenced";
-      const fresh = { seen: false, resends: 0, turnAtMs: nowMs() + turnMs, createdMs: nowMs() };
+      const turnAtMs = turnMs === "held" ? undefined : nowMs() + turnMs;
+      const fresh = { seen: false, resends: 0, turnAtMs, createdMs: nowMs() };
       tx.rows.set(entry.id, { ...entry, ...fresh, state: "committed" });
       return "enlisted";
+    },
+    async letGo(tx, id, turnMs) {
+      const row = tx.rows.get(id);
+      if (row !== undefined && isHeld(row)) row.turnAtMs = nowMs() + turnMs;
     },
     withdraw: async (tx, id) => void tx.rows.delete(id),
     surviving: async (tx, txId) => new Set([...tx.rows].flatMap(([id, row]) => (row.txId === txId ? id : []))),
@@ -96,7 +103,9 @@ export const createMemoryBarrier = (nowMs: () => number): MemoryBarrier => {
     },
     ofTransaction: async (txId) =>
       [...rows].flatMap(([id, row]) =>
-        row.txId === txId ? { id, topic: row.topic ?? "", state: row.state, seen: row.seen, resends: row.resends } : [],
+        row.txId === txId && !isHeld(row)
+          ? { id, topic: row.topic ?? "", state: row.state, seen: row.seen, resends: row.resends }
+          : [],
       ),
     async purge(olderThanMs, limit) {
       const old = [...rows].filter(([, row]) => row.turnAtMs === undefined && row.createdMs < nowMs() - olderThanMs);
