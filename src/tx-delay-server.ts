@@ -1,3 +1,4 @@
+import { reach } from "./runtime/failpoint.ts";
 import { EscapementClient } from "./sdk/client.ts";
 import { EscapementApiError } from "./sdk/errors.ts";
 import type { DelayServer } from "./tx/delay-server.port.ts";
@@ -37,6 +38,7 @@ export const delayServerAt = ({ url, headers }: DelayServerAddress) => {
         waitForTopic: true,
         ...group,
       });
+      reach("cancel-name-taken");
       return (await cancel(key, messageGroup)) ?? "canceled";
     },
   };

@@ -81,7 +81,11 @@ export type Failpoint =
   /** The broker has answered the relay, the rows are still there. */
   | "relay-sent"
   /** The relay has removed the rows. */
-  | "relay-removed";
+  | "relay-removed"
+  /** A canceled message was not at the delay server yet: its name is taken there, and not canceled. */
+  | "cancel-name-taken"
+  /** The delay server has done a cancel, what it names is out of the outbox, its own row is still there. */
+  | "cancel-done";
 
 let whenReached: ((point: Failpoint) => void) | undefined;
 

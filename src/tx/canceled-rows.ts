@@ -1,4 +1,5 @@
 import type { MessageId } from "../message/id.ts";
+import { reach } from "../runtime/failpoint.ts";
 import type { Outbox, OutboxRow } from "./outbox.port.ts";
 import { idOfRef } from "./outgoing.ts";
 
@@ -20,4 +21,5 @@ export const removeCanceled = async (outbox: Outbox, carriedOut: readonly Outbox
   await outbox.remove(
     waiting.filter(({ id, createdAtMs }) => createdAtMs <= canceledAtMs.get(id)!).map(({ row }) => row),
   );
+  reach("cancel-done");
 };

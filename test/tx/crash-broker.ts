@@ -1,4 +1,4 @@
-import { createRemotingAdmin, type TopicType } from "../../src/adapters/rocketmq/remoting-admin.ts";
+import { createRemotingAdmin, type NewTopic } from "../../src/adapters/rocketmq/remoting-admin.ts";
 import { startBroker } from "../../src/start-broker.ts";
 import { parts } from "./lab.ts";
 
@@ -10,7 +10,7 @@ export type CrashBroker = AsyncDisposable & {
   readonly endpoint: string;
   /** Where topics and groups are made. */
   readonly admin: string;
-  createTopic(name: string, type: TopicType): Promise<void>;
+  createTopic(topic: NewTopic): Promise<void>;
   createGroup(name: string): Promise<void>;
 };
 
@@ -39,7 +39,7 @@ const administered = (endpoint: string, admin: string) => {
   return {
     endpoint,
     admin,
-    createTopic: (name: string, type: TopicType) => remoting.createTopic({ name, type }),
+    createTopic: (topic: NewTopic) => remoting.createTopic(topic),
     createGroup: (name: string) => remoting.createGroup({ name }),
   };
 };

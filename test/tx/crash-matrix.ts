@@ -1,33 +1,32 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
+import type { RowDataPacket } from "mysql2/promise";
 import { createTxProducer, fromMysql2 } from "../../src/tx-producer.ts";
+import { Embedded } from "../e2e/embedded.ts";
 import { type SeededRandom, seededRandom } from "../faults/seeded-random.ts";
-import { type CrashBroker, embeddedBroker, realBroker } from "./crash-broker.ts";
-import { type Cell, cells, type Life, lifeOf } from "./crash-plan.ts";
-import { type Collector, collect, type Lab, openLab, uniqueName, until } from "./lab.ts";
+import {
+  addedCells,
+  type Begun,
+  bodiesOf,
+  booksOf,
+  type CellReport,
+  type Committed,
+  type Events,
+  emptyCell,
+} from "./crash-books.ts";
+import { embeddedBroker, realBroker } from "./crash-broker.ts";
+import { type Cell, canceledDelayMs, cells, type Life, lifeOf, type World } from "./crash-plan.ts";
+import { type Collector, collect, type Lab, openLab, pauseMs, uniqueName, until } from "./lab.ts";
 
 /**
- * Kills sending programs at every labelled step, again and again, and balances the books: every committed row has its
- * two messages, no message is without its row, and copies carry one id. One instance that survives and clears up lives in
- * this process, and the embedded broker if no RocketMQ is given; the database is a real MariaDB.
+ * Kills sending programs at every labelled step, again and again, and hands what was committed and what was received to
+ * crash-books.ts. One instance that survives and clears up lives in this process, and the embedded broker if no RocketMQ
+ * is given; the delay server is a process with its own store, the database a real MariaDB.
  *
  * From a shell: `npm run faults -- --transactions --kills 10000 [--rocketmq]`. Most of a program's life is its start, a third of
  * which is left when what its files compile to is kept.
  */
-export type CellReport = Cell & {
-  kills: number;
-  committed: number;
-  /** As the program wanted. */
-  rolledBack: number;
-  /** It wanted to commit, and the kill came first. */
-  cut: number;
-  copies: number;
-  lost: string[];
-  ghosts: string[];
-  copiesWithAnotherId: string[];
-};
-
 export type CrashReport = {
   readonly kills: number;
   /** Programs that did not come to their step in time, four times in a row. */
@@ -73,10 +72,6 @@ export const runCrashes = async (
   return report;
 };
 
-export const faultsOf = ({ cells, survivors }: CrashReport): number =>
-  survivors +
-  cells.reduce((sum, cell) => sum + cell.lost.length + cell.ghosts.length + cell.copiesWithAnotherId.length, 0);
-
 type Round = {
   readonly from: number;
   readonly to: number;
@@ -89,31 +84,65 @@ type Round = {
 
 const runRound = async ({ from, to, random, parallel, serverUrl, rocketmq, signal }: Round): Promise<CrashReport> => {
   await using lab = await openLab(serverUrl === undefined ? {} : { serverUrl });
+  await lab.run("CREATE TABLE cancels (target VARCHAR(64) PRIMARY KEY, tx_id BINARY(16)) ENGINE=InnoDB");
+  await lab.run("CREATE TABLE turns (name VARCHAR(8) PRIMARY KEY, turn INT) ENGINE=InnoDB");
+  await lab.run("INSERT INTO turns VALUES ('k0', 0), ('k1', 0), ('k2', 0)");
   await using broker = rocketmq === undefined ? await embeddedBroker() : realBroker(rocketmq);
-  const topics = { outbox: uniqueName("crash"), half: uniqueName("half_crash") };
-  await broker.createTopic(topics.outbox, "NORMAL");
-  await broker.createTopic(topics.half, "TRANSACTION");
-  const received: Collector[] = [];
+  const topics = {
+    outbox: uniqueName("crash"),
+    half: uniqueName("half_crash"),
+    ordered: uniqueName("ordered_crash"),
+    delayed: uniqueName("delayed_crash"),
+  };
+  await broker.createTopic({ name: topics.outbox, type: "NORMAL" });
+  await broker.createTopic({ name: topics.half, type: "TRANSACTION" });
+  await broker.createTopic({ name: topics.ordered, type: "NORMAL", queues: 1 });
+  await broker.createTopic({ name: topics.delayed, type: "NORMAL" });
+  const ingestTopic = uniqueName("INGEST");
+  await using delayServer = new Embedded();
+  await delayServer.start({
+    ROCKETMQ_ENDPOINT: broker.endpoint,
+    ROCKETMQ_ADMIN: broker.admin,
+    INGEST_TOPIC: ingestTopic,
+    INGEST_GROUP: `${ingestTopic}_GROUP`,
+    INGEST_RECEIVERS: "1",
+    LOG_LEVEL: "warn",
+    NODE_COMPILE_CACHE: compileCache,
+  });
+  const collectors: Collector[] = [];
   for (const topic of Object.values(topics)) {
     const group = `${topic}_books`;
     await broker.createGroup(group);
-    received.push(await collect(broker.endpoint, topic, group));
+    collectors.push(await collect(broker.endpoint, topic, group));
   }
+  const { endpoint } = broker;
+  const world: World = {
+    mysql: lab.url,
+    rocketmq: { endpoint },
+    escapement: { url: delayServer.url },
+    ingestTopic,
+    topics,
+  };
   const survivor = await createTxProducer({
-    rocketmq: { endpoint: broker.endpoint },
+    rocketmq: world.rocketmq,
+    escapement: world.escapement,
+    ingestTopic,
     db: fromMysql2(lab.pool),
-    relay: { idlePollMs: [10, 20], leaseMs: 600 },
+    order: "strict",
+    relay: { idlePollMs: [20, 40], leaseMs: 600 },
     mode: "half",
     half: {
       topics: [topics.half],
+      delayedTopics: [topics.delayed],
       admin: [broker.admin],
       timing: { turnMs: 2_000, commitWithinMs: 1_000, backstopAfterMs: 4_000, backstopLatestMs: 8_000 },
     },
   });
-  const begun: string[] = [];
+  const cancels = watchCancels(lab);
+  const begun: Begun[] = [];
   let kills = 0;
   let survivors = 0;
-  const killedOf: Cell[] = [];
+  const killed: Cell[] = [];
   let next = from;
   const worker = async (): Promise<void> => {
     for (let n = next++; n < to && !isOver(signal); n = next++) {
@@ -121,8 +150,8 @@ const runRound = async ({ from, to, random, parallel, serverUrl, rocketmq, signa
       let wasKilled = false;
       for (let round = 0; round < triesMax && !wasKilled && !isOver(signal); round++) {
         const life = lifeOf(n, round, random);
-        wasKilled = await live(life, { lab, broker, topic: topics[life.mode], begun, signal });
-        if (wasKilled) killedOf.push(life);
+        wasKilled = await live(life, { world, begun, signal });
+        if (wasKilled) killed.push(life);
       }
       if (wasKilled) kills++;
       else if (!isOver(signal)) survivors++;
@@ -133,82 +162,65 @@ const runRound = async ({ from, to, random, parallel, serverUrl, rocketmq, signa
     await until("the outbox is empty", async () => (await lab.waiting()) === 0, 60_000);
     const unseen = "SELECT COUNT(*) AS n FROM escapement_half WHERE state = 1 AND seen = 0";
     await until("all halves are seen", async () => Number((await lab.rows(unseen))[0]!.n) === 0, 90_000);
-    const rows = (await lab.rows("SELECT id FROM orders")).map(({ id }) => id as string);
-    const wanted = new Set(rows.flatMap((id) => [id, `${id}+`]));
+    const canceled = await cancels.stop();
+    const committed = new Map((await lab.rows("SELECT id, note FROM orders")).map(committedOf));
+    const received = () => collectors.flatMap(({ messages }) => messages);
+    // What comes now and is not wanted would be canceled or early; the rest has to come.
+    await pauseMs(canceledDelayMs + 500);
+    const wanted = [...committed.keys()].flatMap((id) => bodiesOf(id, canceled));
     const isAllHere = () => {
-      const here = new Set(received.flatMap((one) => one.bodies()));
-      return [...wanted].every((text) => here.has(text));
+      const here = new Set(collectors.flatMap((one) => one.bodies()));
+      return wanted.every((text) => here.has(text));
     };
     // What is not here after that is lost, and the books say so.
     await until("all is received", isAllHere, 30_000).catch(() => {});
-    const messages = received.flatMap((one) => one.messages);
-    return { kills, survivors, cells: booksOf(new Set(rows), begun, messages, killedOf) };
+    return { kills, survivors, cells: booksOf({ begun, committed, canceled, received: received(), killed }) };
   } finally {
+    await cancels.stop();
     await survivor.close();
-    for (const one of received) await one.stop();
+    for (const one of collectors) await one.stop();
+    // In order, so that it leaves its part of the compile cache.
+    await delayServer.stop();
   }
 };
 
-type Received = { readonly body: Buffer; readonly properties: ReadonlyMap<string, string> };
-
-/** The transactions and messages of each cell's lives. */
-export const booksOf = (
-  rows: ReadonlySet<string>,
-  begun: readonly string[],
-  messages: readonly Received[],
-  killed: readonly Cell[],
-): readonly CellReport[] => {
-  const books = cells.map(emptyCell);
-  const bookOf = (id: string) => books[Number(/^c(\d+)r/.exec(id)![1]) % cells.length]!;
-  for (const { mode, step, of } of killed) {
-    books.find((book) => book.mode === mode && book.step === step && book.of === of)!.kills++;
-  }
-  for (const line of begun) {
-    const id = line.slice(1);
-    const book = bookOf(id);
-    if (rows.has(id)) book.committed++;
-    else if (line.startsWith("-")) book.rolledBack++;
-    else book.cut++;
-  }
-  const ids = new Map<string, string>();
-  for (const { body, properties } of messages) {
-    const text = body.toString();
-    const book = bookOf(text);
-    const id = properties.get("ESC_ID")!;
-    const before = ids.get(text);
-    if (before === undefined) ids.set(text, id);
-    else {
-      book.copies++;
-      if (before !== id) book.copiesWithAnotherId.push(text);
+/** Sees when committed cancels have left the outbox, and so were answered by the delay server. */
+const watchCancels = (lab: Lab) => {
+  const doneAtMs = new Map<string, number>();
+  const abort = new AbortController();
+  const look = async (): Promise<void> => {
+    const isDone =
+      "SELECT target FROM cancels WHERE NOT EXISTS (SELECT 1 FROM escapement_outbox o WHERE o.tx_id = cancels.tx_id AND o.kind = 1)";
+    const rows = await lab.rows(isDone);
+    // After the look, so that it is never said too early.
+    const nowMs = Date.now();
+    for (const { target } of rows) if (!doneAtMs.has(target)) doneAtMs.set(target, nowMs);
+  };
+  const looking = (async () => {
+    while (!abort.signal.aborted) {
+      await look();
+      await pauseMs(100);
     }
-    if (before === undefined && !rows.has(text.replace("+", ""))) book.ghosts.push(text);
-  }
-  for (const id of rows) for (const text of [id, `${id}+`]) if (!ids.has(text)) bookOf(id).lost.push(text);
-  return books;
+  })();
+  return {
+    async stop(): Promise<Events["canceled"]> {
+      abort.abort();
+      await looking;
+      const rows = await lab.rows("SELECT target FROM cancels");
+      return new Map(rows.map(({ target }) => [target, { doneAtMs: doneAtMs.get(target) }]));
+    },
+  };
 };
 
-const emptyCell = (cell: Cell): CellReport => ({
-  ...cell,
-  ...{ kills: 0, committed: 0, rolledBack: 0, cut: 0, copies: 0, lost: [], ghosts: [], copiesWithAnotherId: [] },
-});
+const committedOf = ({ id, note }: RowDataPacket): [string, Committed] => {
+  const [key, turn, notBeforeMs] = (note as string).split(" ");
+  return [id, { key: key!, turn: Number(turn), notBeforeMs: Number(notBeforeMs) }];
+};
 
 const added = (a: CrashReport, b: CrashReport): CrashReport => ({
   kills: a.kills + b.kills,
   survivors: a.survivors + b.survivors,
-  cells: a.cells.map((one, n) => {
-    const other = b.cells[n]!;
-    return {
-      ...one,
-      kills: one.kills + other.kills,
-      committed: one.committed + other.committed,
-      rolledBack: one.rolledBack + other.rolledBack,
-      cut: one.cut + other.cut,
-      copies: one.copies + other.copies,
-      lost: [...one.lost, ...other.lost],
-      ghosts: [...one.ghosts, ...other.ghosts],
-      copiesWithAnotherId: [...one.copiesWithAnotherId, ...other.copiesWithAnotherId],
-    };
-  }),
+  cells: addedCells(a.cells, b.cells),
 });
 
 const isOver = (signal: AbortSignal | undefined): boolean => signal?.aborted === true;
@@ -224,20 +236,12 @@ const start = (env: Record<string, string>): ChildProcess =>
 /** Fills the compile cache: a program that is killed leaves nothing in it. */
 const load = async (): Promise<void> => void (await once(start({}), "exit"));
 
-type Place = {
-  readonly lab: Lab;
-  readonly broker: CrashBroker;
-  readonly topic: string;
-  readonly begun: string[];
-  readonly signal: AbortSignal | undefined;
-};
+type Place = { readonly world: World; readonly begun: Begun[]; readonly signal: AbortSignal | undefined };
 
 /** Whether it was killed at its step. */
-const live = async (life: Life, { lab, broker, topic, begun, signal }: Place): Promise<boolean> => {
+const live = async (life: Life, { world, begun, signal }: Place): Promise<boolean> => {
   const program = start({
-    TX_MYSQL: lab.url,
-    TX_ENDPOINT: broker.endpoint,
-    TX_TOPIC: topic,
+    TX_WORLD: JSON.stringify(world),
     TX_LIFE: JSON.stringify(life),
     ESC_FAILPOINT: `${life.step}:${life.nth}`,
   });
@@ -251,6 +255,9 @@ const live = async (life: Life, { lab, broker, topic, begun, signal }: Place): P
   const [, how] = (await once(program, "close")) as [number | null, string | null];
   clearTimeout(timer);
   signal?.removeEventListener("abort", end);
-  begun.push(...said.split("\n").filter((line) => line !== ""));
+  for (const line of said.split("\n").filter((one) => one !== "")) {
+    const [sign, id, cancels] = line.split(" ");
+    begun.push({ id: id!, rollsBack: sign === "-", cancels: cancels === "" ? undefined : cancels });
+  }
   return how === "SIGKILL";
 };

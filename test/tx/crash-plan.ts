@@ -19,6 +19,25 @@ export type Life = Cell & {
   readonly nth: number;
 };
 
+/** What a program sends with, and where to. */
+export type World = {
+  readonly mysql: string;
+  readonly rocketmq: { readonly endpoint: string };
+  readonly escapement: { readonly url: string };
+  readonly ingestTopic: string;
+  readonly topics: {
+    readonly outbox: string;
+    readonly half: string;
+    /** Those with a key, in one queue: so the order of receipt is that of sending. */
+    readonly ordered: string;
+    readonly delayed: string;
+  };
+};
+
+/** Of a message that will be canceled: long enough for a relay that comes after a kill (grace and lease: a second). */
+export const canceledDelayMs = 3_000;
+export const keptDelayMs = 800;
+
 export const cells: readonly Cell[] = [
   { mode: "outbox", step: "tx-row-written" },
   { mode: "outbox", step: "tx-before-commit" },
@@ -28,6 +47,8 @@ export const cells: readonly Cell[] = [
   { mode: "outbox", step: "relay-claimed" },
   { mode: "outbox", step: "relay-sent" },
   { mode: "outbox", step: "relay-removed" },
+  { mode: "outbox", step: "cancel-name-taken" },
+  { mode: "outbox", step: "cancel-done" },
   { mode: "half", step: "tx-row-written" },
   { mode: "half", step: "halves-sent" },
   { mode: "half", step: "tx-before-commit" },
@@ -36,12 +57,24 @@ export const cells: readonly Cell[] = [
   { mode: "half", step: "check-judged", of: "committed" },
   { mode: "half", step: "check-judged", of: "rolled-back" },
   { mode: "half", step: "backstop-sent" },
+  { mode: "half", step: "cancel-done" },
 ];
 
 export const cellName = ({ mode, step, of }: Cell): string => `${mode} ${step}${of === undefined ? "" : `, ${of}`}`;
 
-/** Checks and overdue halves come a few at a time. */
-const nthMax = { "check-judged": 4, "backstop-sent": 3 } as Readonly<Record<string, number>>;
+/**
+ * Checks and overdue halves come a few at a time, cancels by every second transaction; of rows each writes four or
+ * five; the fast path does many at once.
+ */
+const nthMax: Readonly<Partial<Record<Failpoint, number>>> = {
+  "check-judged": 4,
+  "backstop-sent": 3,
+  "cancel-name-taken": 1,
+  "cancel-done": 2,
+  "tx-row-written": 24,
+  "tx-sent": 3,
+  "tx-removed": 3,
+};
 const nthMaxElse = 5;
 
 export const lifeOf = (index: number, round: number, random: SeededRandom): Life => {

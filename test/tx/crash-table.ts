@@ -1,22 +1,12 @@
-import type { CrashReport } from "./crash-matrix.ts";
+import { type CellReport, counts, faults } from "./crash-books.ts";
 import { cellName } from "./crash-plan.ts";
 
-const columns = ["kills", "committed", "rolled back", "cut by kill", "copies", "lost", "ghosts", "other id"] as const;
-
 /** Step × mode × outcome, with a sum. */
-export const crashTable = ({ cells }: CrashReport): string => {
+export const crashTable = (cells: readonly CellReport[]): string => {
+  const columns = [...counts, ...faults].map((name) => name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`));
   const rows = cells.map((cell) => ({
     name: cellName(cell),
-    numbers: [
-      cell.kills,
-      cell.committed,
-      cell.rolledBack,
-      cell.cut,
-      cell.copies,
-      cell.lost.length,
-      cell.ghosts.length,
-      cell.copiesWithAnotherId.length,
-    ],
+    numbers: [...counts.map((name) => cell[name]), ...faults.map((name) => cell[name].length)],
   }));
   const sums = columns.map((_, n) => rows.reduce((sum, { numbers }) => sum + numbers[n]!, 0));
   const width = Math.max(...rows.map(({ name }) => name.length));

@@ -1,7 +1,8 @@
 import { performance } from "node:perf_hooks";
 import { startMysql, startRocketmq, stopServices } from "../../scripts/services.mjs";
+import { faultsOf } from "./crash-books.ts";
 import { crashBrokerConfig } from "./crash-broker.ts";
-import { faultsOf, runCrashes } from "./crash-matrix.ts";
+import { runCrashes } from "./crash-matrix.ts";
 import { crashTable } from "./crash-table.ts";
 
 /** The crash matrix from a shell, on a MariaDB and, if it is to be real, a RocketMQ of its own. ctrl+c, and the minutes' end, finish the round and tell. */
@@ -32,19 +33,15 @@ export const killSenders = async ({
     const { url } = await startMysql({ runDir, say });
     const real = rocketmq ? { rocketmq: await startRocketmq({ runDir, config: crashBrokerConfig, say }) } : {};
     const report = await runCrashes({ kills, seed, serverUrl: url, ...real, signal: enough.signal }, (soFar) =>
-      say(`${soFar.kills} kills, ${faultsOf(soFar)} faults, ${seconds()} s`),
+      say(`${soFar.kills} kills, ${soFar.survivors + faultsOf(soFar.cells).length} faults, ${seconds()} s`),
     );
-    out(crashTable(report));
-    for (const { lost, ghosts, copiesWithAnotherId } of report.cells) {
-      for (const text of lost) out(`lost: ${text}`);
-      for (const text of ghosts) out(`ghost: ${text}`);
-      for (const text of copiesWithAnotherId) out(`a copy with another id: ${text}`);
-    }
-    const faults = faultsOf(report);
+    out(crashTable(report.cells));
+    const faults = faultsOf(report.cells);
+    for (const { fault, text } of faults) out(`${fault}: ${text}`);
     out(
-      `${report.kills} kills, ${report.survivors} programs that did not come to their step, ${faults} faults; seed ${seed}, ${seconds()} s`,
+      `${report.kills} kills, ${report.survivors} programs that did not come to their step, ${faults.length} faults; seed ${seed}, ${seconds()} s`,
     );
-    return faults === 0 ? 0 : 1;
+    return faults.length + report.survivors === 0 ? 0 : 1;
   } finally {
     clearTimeout(timer);
     await stopServices({ names: rocketmq ? ["mysql", "rocketmq"] : ["mysql"], runDir });

@@ -44,7 +44,7 @@ export const openLab = async ({
 };
 
 export type Collector = {
-  readonly messages: IncomingMessage[];
+  readonly messages: (IncomingMessage & { readonly receivedAtMs: number })[];
   bodies(): string[];
   stop(): Promise<void>;
 };
@@ -52,13 +52,14 @@ export type Collector = {
 /** Receives everything of a topic from now on. */
 export const collect = async (endpoint: string, topic: string, group = uniqueName("tx")): Promise<Collector> => {
   const source = createRocketmqSource({ endpoint, topic, group, ...parts });
-  const messages: IncomingMessage[] = [];
+  const messages: Collector["messages"] = [];
   const abort = new AbortController();
   const receiving = (async () => {
     while (!abort.signal.aborted) {
       try {
         const some = await source.receive(abort.signal);
-        messages.push(...some);
+        const receivedAtMs = Date.now();
+        messages.push(...some.map((one) => ({ ...one, receivedAtMs })));
         await source.ack(some);
       } catch {
         await pauseMs(100);
