@@ -59,6 +59,9 @@ describe("a message of a transaction", () => {
     expect(codeOf({ json: 1 })).toBe("invalid_field");
     expect(codeOf({ properties: { DELAY: "3" } })).toBe("reserved_property");
     expect(codeOf({ expireAfter: "1m" })).toBe("invalid_field");
+    expect(codeOf({ properties: new Map([["a", "b"]]) as never })).toBe("invalid_field");
+    expect(codeOf({ properties: "ab" as never })).toBe("invalid_field");
+    for (const key of [undefined, "o1"]) expect(codeOf({ keys: "ab" as never, key: key! })).toBe("invalid_field");
     expect(codeOf({ delay: "1h", expireAfter: "1m" })).toBeUndefined();
     expect(codeOf({ deliverAt: new Date(Number.NaN) })).toBe("invalid_field");
   });
@@ -123,6 +126,15 @@ describe("what is handed over for sending or canceling", () => {
       expireAfter: 1,
     };
     expect(refused(() => checkMessageFields(all))).toBeUndefined();
+  });
+
+  it("has nothing that is null, but JSON may be it", () => {
+    expect(refused(() => checkMessageFields({ topic: "t", body: "x", dedupe: null }))).toEqual([
+      "invalid_field",
+      "dedupe",
+    ]);
+    expect(refused(() => checkMessageFields({ topic: "t", json: null }))).toBeUndefined();
+    expect(outgoing({ topic: "t", json: null }, context).body.toString()).toBe("null");
   });
 
   it("is an object, or is refused in words", () => {

@@ -65,7 +65,7 @@ export const outgoing = (message: TxMessage, context: OutgoingContext): OutboxMe
     throw invalid("expireAfter", "is for delayed messages; give deliverAt or delay, or leave it out");
   }
   const body = bodyOf(message);
-  const keys = key === undefined ? message.keys : [...(message.keys ?? []), keyOf(key)];
+  const keys = key === undefined ? message.keys : [...keysOf(message.keys), keyOf(key)];
   const serverKey =
     dedupe ?? (isDelayed ? `tx-${timeOrderedId(nowMs, random.bytes(new Uint8Array(10)), 0)}` : undefined);
   const fields: MessageFields = {
@@ -123,7 +123,10 @@ const checkFields = (given: unknown, known: ReadonlySet<string>, wanted: string)
   if (typeof given !== "object" || given === null || Array.isArray(given)) {
     throw new EscapementError("invalid_request", wanted);
   }
-  for (const name of Object.keys(given)) if (!known.has(name)) throw unknownField(name, known);
+  for (const [name, value] of Object.entries(given)) {
+    if (!known.has(name)) throw unknownField(name, known);
+    if (value === null && name !== "json") throw invalid(name, "is null; leave it out instead");
+  }
 };
 
 const namesOf = <Fields>(fields: Record<keyof Required<Fields>, true>): ReadonlySet<string> =>
@@ -220,11 +223,20 @@ const jsonText = (json: unknown): string | undefined => {
 
 const propertiesOf = (given: TxMessage["properties"]): ReadonlyMap<string, string> => {
   const properties = new Map<string, string>();
+  // A Map has no entries to Object.entries, and a text has its letters.
+  if (given !== undefined && (typeof given !== "object" || Symbol.iterator in given)) {
+    throw invalid("properties", "must be an object whose values are texts");
+  }
   for (const [name, value] of Object.entries(given ?? {})) {
     if (typeof value !== "string") throw invalid(`properties.${name}`, "must be a text");
     properties.set(name, value);
   }
   return properties;
+};
+
+const keysOf = (keys: TxMessage["keys"] = []): readonly string[] => {
+  if (!Array.isArray(keys)) throw invalid("keys", "must be an array of texts");
+  return keys;
 };
 
 const keyOf = (key: unknown): string => {

@@ -256,6 +256,26 @@ describe("a transaction that does not commit", () => {
     expect(await mq.status(txIds[0]!)).toMatchObject({ state: "unknown", evidence: [{ kind: "ended-inside" }] });
   });
 
+  test("TX-27: the same when what was committed by the callback is a half message", async () => {
+    const half = uniqueName("half");
+    await broker.createTopic(half, { type: "TRANSACTION" });
+    await using mq = await producer({ relay: false, mode: "half", half: { topics: [half] } });
+    await lab.run("INSERT INTO orders VALUES ('half-snapshot', '0')");
+    let runs = 0;
+    const failing = mq.transaction(async (tx, q) => {
+      runs++;
+      await q.send({ topic: half, body: "committed" });
+      await tx.query("COMMIT");
+      await tx.query("SET SESSION innodb_snapshot_isolation = ON");
+      await tx.query("BEGIN");
+      await tx.query("SELECT note FROM orders WHERE id = 'half-snapshot'");
+      await lab.run("UPDATE orders SET note = note + 1 WHERE id = 'half-snapshot'");
+      await tx.query("UPDATE orders SET note = note + 1 WHERE id = 'half-snapshot'");
+    });
+    await expect(failing).rejects.toMatchObject({ code: "transaction_ended_inside" });
+    expect(runs).toBe(1);
+  });
+
   test("a row that changed since the snapshot (MariaDB, innodb_snapshot_isolation) is a deadlock to us", async () => {
     await using mq = await producer();
     await lab.run("INSERT INTO orders VALUES ('snapshot', '0')");
