@@ -1,6 +1,6 @@
 // The relay on a real MariaDB, with a sink that does what a test wants: who is sent when, in which order, how often.
 
-import type { PoolConnection } from "mysql2/promise";
+import type { Pool, PoolConnection } from "mysql2/promise";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { classifyMysqlFailure } from "../../src/adapters/mysql/mysql-failure.ts";
 import { inboxSweepStatement } from "../../src/adapters/mysql/mysql-inbox.ts";
@@ -8,6 +8,7 @@ import {
   delayedStatement,
   dueAfterStatement,
   dueStatement,
+  hastenStatement,
   MysqlOutbox,
   nextDueStatement,
   ownRowsStatement,
@@ -557,6 +558,68 @@ describe("order", () => {
   });
 });
 
+test("what the fast path leaves for another's message of its key goes right after that one, not after its grace", async () => {
+  // Another process has written the first, and is about to send it.
+  await writer({ graceMs: 5_000 }).run(async (_, q) => void (await q.send({ topic: "t", key: "k", body: "first" })));
+  await lab.run("UPDATE escapement_outbox SET next_at = next_at + 5000");
+  const sink = scriptedSink();
+  const { relay, outbox } = relayOn(sink, { settings: { idlePollMs: [20, 50] } });
+  const sender = createRowSender({ sink: sink.sink, ingestTopic: "ESC_INGEST", delayServer: undefined });
+  const fastPath = new FastPath({
+    outbox,
+    sender,
+    ...parts,
+    counts: new TxCounts(),
+    graceMs: 5_000,
+    relayExpects: () => {},
+  });
+  const second = writer({ fastPath, graceMs: 5_000 });
+  await second.run(async (_, q) => {
+    await q.send({ topic: "t", key: "k", body: "second" });
+    await q.send({ topic: "t", key: "k", body: "third" });
+  });
+  await fastPath.close();
+  const work = async (forMs: number) => {
+    for (const endMs = performance.now() + forMs; performance.now() < endMs; ) {
+      await pauseMs(Math.min(50, await relay.runOnce(noSignal)));
+    }
+  };
+  await work(400);
+  expect(sink.bodies()).toEqual([]);
+  await lab.run("DELETE FROM escapement_outbox WHERE body = 'first'");
+  await work(700);
+  expect(sink.bodies()).toEqual(["second", "third"]);
+});
+
+test("more rows than an IN should name are removed, and made due, all the same", async () => {
+  await lab.run(
+    `INSERT INTO escapement_outbox (shard, next_at, tx_id, msg_id, kind, topic, created_at, body_bytes, head, body)
+     SELECT 0, UNIX_TIMESTAMP() * 1000 + 86400000, UNHEX(MD5(seq)), UNHEX(MD5(seq)), 0, 't', 0, 1, '{}', 'x' FROM seq_1_to_12000`,
+  );
+  const asked: number[] = [];
+  const pool: Pick<Pool, "getConnection"> = {
+    async getConnection() {
+      const connection = await lab.pool.getConnection();
+      const query = connection.query.bind(connection) as (of: { values?: unknown[] }) => Promise<unknown>;
+      connection.query = (async (of: { values?: unknown[] }) => {
+        asked.push(of.values?.length ?? 0);
+        return query(of);
+      }) as never;
+      return connection;
+    },
+  };
+  const outbox = new MysqlOutbox(pool, shards);
+  cleanUp.push(() => outbox.close());
+  const ids = (await lab.rows("SELECT id FROM escapement_outbox")).map(({ id }) => Number(id));
+  await outbox.hasten(ids, 0);
+  const [due] = await lab.rows(
+    "SELECT COUNT(*) AS n FROM escapement_outbox WHERE next_at < UNIX_TIMESTAMP() * 1000 + 5000",
+  );
+  expect(Number(due!.n)).toBe(12_000);
+  expect(await outbox.remove(ids)).toBe(12_000);
+  expect(Math.max(...asked)).toBeLessThanOrEqual(5_001);
+});
+
 describe("in REPEATABLE READ nobody waits for an open transaction", () => {
   /** Sixteen that have done all their work but COMMIT, and only go on when plain sends beside them are through. */
   const besideOpen = async (work: (q: TxSender, i: number) => Promise<unknown>, rowsEach = 1): Promise<number> => {
@@ -708,6 +771,7 @@ describe("the tables", () => {
       [placesStatement(2), [3, 4, 5_000, 1_000], "lane"],
       [placesOfEachStatement(2), [3, 5_000, 10, 4, 5_000, 10], "lane"],
       [removeStatement(2), [1, 2], "PRIMARY"],
+      [hastenStatement(2), [50, 1, 2], "PRIMARY"],
       [cancelTargetStatement, [id], "msg"],
       [delayedStatement(2), [id, id], "msg"],
       [touchedRowsStatement, [id], "tx"],
