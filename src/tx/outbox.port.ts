@@ -40,7 +40,8 @@ export type OutboxHead = {
 export type OutboxRow = {
   readonly row: number;
   readonly id: MessageId;
-  readonly kind: "send" | "cancel";
+  /** `newer`: of a kind that this version does not know. `unreadable`: somebody has damaged its head. */
+  readonly kind: OutboxMessage["kind"] | "newer" | "unreadable";
   readonly topic: string;
   readonly lane: number | undefined;
   readonly attempts: number;

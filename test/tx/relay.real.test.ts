@@ -460,6 +460,31 @@ describe("a broker in trouble", () => {
     expect(counts.snapshot().buried).toBe(1);
   });
 
+  test("a row that cannot be read goes aside, one of a newer version waits, and the rows beside them go", async () => {
+    const heads = ["{", "null", '{"keys":7}', '{"properties":[["a"]]}', '{"tag":{}}'];
+    await write(...heads.map((_, i) => ({ key: "k", body: `head ${i}` })), { key: "k", body: "next" });
+    for (const [i, head] of heads.entries())
+      await lab.run("UPDATE escapement_outbox SET head = ? WHERE body = ?", [head, `head ${i}`]);
+    await write({ key: "other", body: "newer" }, { key: "other", body: "behind it" });
+    await lab.run("UPDATE escapement_outbox SET kind = 9, head = '' WHERE body = 'newer'");
+    await write({ body: "beside" });
+    await lab.run("UPDATE escapement_outbox SET shard = 3");
+    const sink = scriptedSink();
+    const { relay, counts } = relayOn(sink);
+    let runs = 0;
+    for (const endMs = performance.now() + 400; performance.now() < endMs; runs++) {
+      await pauseMs(await relay.runOnce(noSignal));
+    }
+    expect(sink.bodies().sort()).toEqual(["beside", "next"]);
+    expect(runs, "it rests").toBeLessThan(20);
+    expect(counts.snapshot()).toMatchObject({ buried: heads.length });
+    const left = await lab.rows("SELECT body, attempts, last_error FROM escapement_outbox ORDER BY id");
+    expect(left.map(({ body }) => String(body))).toEqual(["newer", "behind it"]);
+    expect(left[0]).toMatchObject({ attempts: 1, last_error: expect.stringMatching(/^row_newer: /) });
+    const dead = await lab.rows("SELECT DISTINCT reason FROM escapement_outbox_dead");
+    expect(dead).toEqual([{ reason: expect.stringMatching(/^row_unreadable: /) }]);
+  });
+
   test("what is aside keeps its place when the numbers of the outbox begin again, and is sent again in its order", async () => {
     let isPoison = true;
     const sink = scriptedSink(() => (isPoison ? failing("message_too_large", "permanent") : ok));

@@ -5,7 +5,6 @@ import type {
   DelayedPlace,
   LanePlace,
   Outbox,
-  OutboxHead,
   OutboxRow,
   OwnRow,
   RowStub,
@@ -15,7 +14,7 @@ import type {
 import { type Mysql2Pool, MysqlConnection } from "./mysql-connection.ts";
 import { classifyMysqlFailure } from "./mysql-failure.ts";
 import { MysqlShardLeases } from "./mysql-shard-leases.ts";
-import { kinds, outcomeNames, outcomes } from "./outbox-columns.ts";
+import { headOf, kindOf, kinds, outcomeNames, outcomes } from "./outbox-columns.ts";
 import { marks, nowMs } from "./sql-text.ts";
 
 /**
@@ -95,7 +94,7 @@ export class MysqlOutbox implements Outbox {
       lane: optional(lane),
       bodyBytes: Number(body_bytes),
       dueSinceMs: Number(next_at),
-      kind: kinds[Number(kind)]!,
+      kind: kindOf(kind),
       topic: String(topic),
       dueAtMs: optional(deliver_at),
     }));
@@ -107,14 +106,19 @@ export class MysqlOutbox implements Outbox {
       `SELECT id, msg_id, lane, kind, topic, attempts, deliver_at, created_at, head, body FROM escapement_outbox WHERE id IN (${list(ids)})`,
       ids,
     );
-    return rows.map((row) => ({
-      ...ownRow(row),
-      kind: kinds[Number(row.kind)]!,
-      topic: String(row.topic),
-      attempts: Number(row.attempts),
-      head: JSON.parse((row.head as Buffer).toString("utf8")) as OutboxHead,
-      body: row.body as Buffer,
-    }));
+    return rows.map((row) => {
+      const kind = kindOf(row.kind);
+      // Of a newer kind we know nothing, so not what is wrong with its head either.
+      const head = kind === "newer" ? {} : headOf(row.head);
+      return {
+        ...ownRow(row),
+        kind: head === undefined ? "unreadable" : kind,
+        topic: String(row.topic),
+        attempts: Number(row.attempts),
+        head: head ?? {},
+        body: row.body as Buffer,
+      };
+    });
   }
 
   async remove(ids: readonly number[]): Promise<number> {
