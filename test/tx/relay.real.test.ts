@@ -30,6 +30,7 @@ import { systemRandom } from "../../src/adapters/system/system-random.ts";
 import type { SendFailure, SendResult } from "../../src/dispatch/sink.port.ts";
 import type { DelayedMessage } from "../../src/message/message.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
+import type { SqlExecutor } from "../../src/tx/database.port.ts";
 import type { DelayServer } from "../../src/tx/delay-server.port.ts";
 import { FastPath } from "../../src/tx/fast-path.ts";
 import { createOutboxMode } from "../../src/tx/outbox-mode.ts";
@@ -845,6 +846,39 @@ describe("the tables", () => {
     await migrateOutbox(fromMysql2(connections[0]!));
     expect(await checkSchema(fromMysql2(connections[0]!))).toBe(16);
     for (const connection of connections) connection.release();
+  });
+
+  test("a migration that lasts holds up those of its own database only", async () => {
+    const [slow, other] = await Promise.all([openLab({ migrated: false }), openLab({ migrated: false })]);
+    const goOn = Promise.withResolvers<void>();
+    const connections = await Promise.all([slow, slow, other].map(({ pool }) => pool.getConnection()));
+    cleanUp.push(async () => {
+      for (const connection of connections) connection.release();
+      await Promise.all([slow, other].map(async (one) => one[Symbol.asyncDispose]()));
+    });
+    const [first, second, elsewhere] = connections.map((connection) => fromMysql2(connection));
+    let isAtWork = false;
+    const stalling: SqlExecutor = {
+      async execute(sql, values) {
+        if (sql.includes("escapement_inbox")) {
+          isAtWork = true;
+          await goOn.promise;
+        }
+        return first!.execute(sql, values);
+      },
+    };
+    const stalled = migrateOutbox(stalling);
+    await until("it is at work", () => isAtWork);
+    let isThrough = false;
+    const behind = migrateOutbox(second!).then((report) => {
+      isThrough = true;
+      return report;
+    });
+    const aside = migrateOutbox(elsewhere!);
+    const soon = await Promise.race([aside.then(() => "migrated"), pauseMs(3_000).then(() => "waits")]);
+    expect([soon, isThrough]).toEqual(["migrated", false]);
+    goOn.resolve();
+    expect([await stalled, await behind, await aside].map(({ from }) => from)).toEqual([0, 1, 0]);
   });
 
   test("TX-29: two versions on one table: the older one works while it can, and says so when it cannot", async () => {
