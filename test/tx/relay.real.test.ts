@@ -481,7 +481,8 @@ describe("a broker in trouble", () => {
     expect(counts.snapshot()).toMatchObject({ buried: heads.length });
     const left = await lab.rows("SELECT body, attempts, last_error FROM escapement_outbox ORDER BY id");
     expect(left.map(({ body }) => String(body))).toEqual(["newer", "behind it"]);
-    expect(left[0]).toMatchObject({ attempts: 1, last_error: expect.stringMatching(/^row_newer: /) });
+    expect(left[0]).toMatchObject({ last_error: expect.stringMatching(/^row_newer: /) });
+    expect(left[0]!.attempts, "later each time").toBeLessThanOrEqual(2);
     const dead = await lab.rows("SELECT DISTINCT reason FROM escapement_outbox_dead");
     expect(dead).toEqual([{ reason: expect.stringMatching(/^row_unreadable: /) }]);
   });
