@@ -4,14 +4,14 @@ import type { OutboxRow } from "./outbox.port.ts";
  * Whom the relay does not send to for now, because nobody answered there. Pure but for what it remembers.
  *
  * A *destination* is what shares a fate: a topic, or the ingest topic (all delayed messages). Cancels have one of their
- * own, that is never away: the delay server is no broker, and its rows wait by themselves. One that is away is tried
+ * own, that is never away: the delay server is no broker, and its rows wait by themselves; as does what cannot be sent. One that is away is tried
  * with a few of its rows now and then; everybody else's rows go on, also from behind its own. When nobody at all answers,
  * destinations take turns, so that an hour without a broker costs a few tries.
  */
 export type Destination = string;
 
 export const destinationOf = ({ kind, topic, dueAtMs }: Pick<OutboxRow, "kind" | "topic" | "dueAtMs">): Destination =>
-  kind === "cancel" ? "the delay server" : dueAtMs === undefined ? `topic ${topic}` : "the ingest topic";
+  kind !== "send" ? "the delay server" : dueAtMs === undefined ? `topic ${topic}` : "the ingest topic";
 
 export type Probe = { readonly destination: Destination; readonly shard: number; readonly rows: readonly number[] };
 

@@ -8,7 +8,10 @@ import { idOfRef } from "./outgoing.ts";
  * the transaction that canceled may not have seen it, because its snapshot was older. Otherwise the message would be kept
  * out only by its name at the delay server, which knows it for an hour. What was written after the cancel is another's.
  */
-export const removeCanceled = async (outbox: Outbox, carriedOut: readonly OutboxRow[]): Promise<void> => {
+export const removeCanceled = async (
+  outbox: Pick<Outbox, "delayed" | "remove">,
+  carriedOut: readonly OutboxRow[],
+): Promise<void> => {
   const cancels = carriedOut.filter(({ kind, head }) => kind === "cancel" && head.key !== undefined);
   if (cancels.length === 0) return;
   const canceledAtMs = new Map<MessageId, number>();

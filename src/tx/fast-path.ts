@@ -5,7 +5,7 @@ import type { Log } from "../runtime/log.ts";
 import { removeCanceled } from "./canceled-rows.ts";
 import { placesAsked, runnable } from "./lanes.ts";
 import type { Outbox, OutboxMessage, OutboxRow, OwnRow } from "./outbox.port.ts";
-import type { RowSender } from "./row-sender.ts";
+import type { RowOutcome, RowSender } from "./row-sender.ts";
 import type { TxCounts } from "./tx-counts.ts";
 
 /**
@@ -17,7 +17,7 @@ import type { TxCounts } from "./tx-counts.ts";
  * for hundreds. Removals do not hold up the next send.
  */
 export type FastPathOptions = {
-  readonly outbox: Outbox;
+  readonly outbox: Pick<Outbox, "rowsOf" | "placesOf" | "delayed" | "remove" | "hasten">;
   readonly sender: RowSender;
   readonly clock: Clock;
   readonly log: Log;
@@ -36,6 +36,11 @@ const roundTxsMax = 500;
 /** Rows of a lane that are sent and not removed yet; with more than this before ours it is left to the relay. */
 const goneOfLaneMax = 100;
 const graceShare = 0.5;
+/** What stands before in a lane is mostly on its way somewhere else, and gone some milliseconds later. */
+const laneLookMs = 50;
+/** Of one topic and reason. */
+const sayEveryMs = 60_000;
+const saidMax = 1_000;
 
 type Offer = {
   readonly txId: MessageId;
@@ -53,6 +58,7 @@ export class FastPath {
   /** Sent, and their removal under way: they stand before nobody. */
   readonly #gone = new Set<number>();
   #toRemove: number[] = [];
+  readonly #saidAtMs = new Map<string, number>();
   #closed = false;
 
   constructor(options: FastPathOptions) {
@@ -109,32 +115,84 @@ export class FastPath {
     if (round.length === 0) return;
     const { outbox, sender, counts, relayExpects } = this.#options;
     const found = await outbox.rowsOf(round.map(({ txId }) => txId));
-    const allowed = await this.#allowed(found);
-    if (allowed.size < found.length) {
-      counts.leftToRelay(found.length - allowed.size);
-      relayExpects();
-    }
-    const byId = Map.groupBy(
-      round.flatMap(({ messages }) => messages),
-      ({ id }) => id,
-    );
+    const allowed = await this.#allowed(found).catch(async (error: unknown) => {
+      await this.#hasten(found);
+      throw error;
+    });
+    const written = round.flatMap(({ messages }) => messages);
+    const byId = Map.groupBy(written, ({ id }) => id);
     const rows = found.flatMap((own) => {
       // Written twice under one name: which of them the row is, only the row knows.
       const [message, ...others] = byId.get(own.id) ?? [];
       return message === undefined || others.length > 0 || !allowed.has(own.row) ? [] : [asRow(own, message)];
     });
+    const left = this.#leave(found, rows, written.length);
     const outcomes = await sender(rows);
     reach("tx-sent");
+    await left;
     const sent = outcomes.filter(({ ok }) => ok === true);
     counts.sent("fast", sent.length);
-    for (const outcome of outcomes) if (outcome.ok === false) counts.failed(outcome.class, outcome.code);
     if (sent.length < outcomes.length) {
       counts.leftToRelay(outcomes.length - sent.length);
       relayExpects();
+      this.#sayWhy(outcomes);
     }
-    const done = sent.map(({ row }) => row);
-    await removeCanceled(outbox, done);
-    this.#remove(done.map(({ row }) => row));
+    await this.#record(sent.map(({ row }) => row));
+  }
+
+  /** What waits for its lane, and what is not there. */
+  async #leave(found: readonly OwnRow[], sending: readonly OutboxRow[], written: number): Promise<void> {
+    const { counts, relayExpects } = this.#options;
+    const ours = new Set(sending.map(({ row }) => row));
+    const left = found.filter(({ row }) => !ours.has(row));
+    // Taken back by a savepoint or a cancel, or under a name that waited already; or there, and not to be seen by us, as
+    // where somebody sends SELECTs to a replica. Counted as if it were the last.
+    const missing = Math.max(0, written - found.length);
+    if (left.length + missing === 0) return;
+    counts.leftToRelay(left.length + missing);
+    await this.#hasten(left);
+    relayExpects();
+  }
+
+  /** Rows that we have not sent and shall not: nobody has to leave them to us any longer. */
+  async #hasten(rows: readonly OwnRow[]): Promise<void> {
+    if (rows.length === 0) return;
+    try {
+      await this.#options.outbox.hasten(
+        rows.map(({ row }) => row),
+        laneLookMs,
+      );
+    } catch (error) {
+      this.#options.log.warn({ err: error, rows: rows.length }, "rows left to the relay wait for their grace");
+    }
+  }
+
+  #sayWhy(outcomes: readonly RowOutcome[]): void {
+    const { counts, log, clock } = this.#options;
+    for (const outcome of outcomes) {
+      if (outcome.ok !== false) continue;
+      const { class: failureClass, code, detail, row } = outcome;
+      counts.failed(failureClass, code);
+      const about = `${code} ${row.topic}`;
+      const nowMs = clock.monotonicMs();
+      if (nowMs - (this.#saidAtMs.get(about) ?? Number.NEGATIVE_INFINITY) < sayEveryMs) continue;
+      if (this.#saidAtMs.size >= saidMax) this.#saidAtMs.clear();
+      this.#saidAtMs.set(about, nowMs);
+      log.warn({ topic: row.topic, code, detail }, "not sent right after COMMIT; the relay will try");
+    }
+  }
+
+  async #record(sent: readonly OutboxRow[]): Promise<void> {
+    const { outbox, log } = this.#options;
+    let isDone = true;
+    try {
+      await removeCanceled(outbox, sent);
+    } catch (error) {
+      // Carried out once more, by the relay, which then looks for their messages.
+      isDone = false;
+      log.warn({ err: error }, "messages that were canceled could not be looked for; their cancels are repeated");
+    }
+    this.#remove(sent.filter(({ kind }) => isDone || kind !== "cancel").map(({ row }) => row));
   }
 
   async #allowed(found: readonly OwnRow[]): Promise<ReadonlySet<number>> {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { placesAsked, runnable, waves } from "./lanes.ts";
 
-const place = (lane: number, row: number, inMs = 0) => ({ lane, row, inMs });
+const place = (lane: number, row: number, inMs = 0, wasTried = true) => ({ lane, row, inMs, wasTried });
 
 describe("what of a batch may be sent", () => {
   it("is every row without a lane, whatever happens in the lanes", () => {
@@ -35,6 +35,11 @@ describe("what of a batch may be sent", () => {
     const { rows, blocked } = runnable(batch, [place(8, 2), place(8, 3), place(8, 6, 400), place(8, 8)]);
     expect(rows).toEqual([2, 3]);
     expect([...blocked]).toEqual([[8, 400]]);
+  });
+
+  it("looks again soon when the head was never tried, though its grace is long: somebody is sending it", () => {
+    const { blocked } = runnable([{ row: 4, lane: 7 }], [place(7, 1, 5_000, false), place(7, 4)]);
+    expect([...blocked]).toEqual([[4, 200]]);
   });
 
   it("waits a moment for a head that is due and yet not in the batch: somebody has it", () => {

@@ -6,7 +6,7 @@ import type { LanePlace, RowStub } from "./outbox.port.ts";
  * Of a lane only the first row may be on its way. A lane's rows in the batch may go if nothing of the lane stands
  * before them outside of it: a head that waits for its next try, or that somebody else is removing just now.
  *
- *   lane 7 holds rows 1 (waits 30 s more), 4, 9; the batch has 4 and 9  →  both wait 30 s
+ *   lane 7 holds rows 1 (failed, waits 30 s more), 4, 9; the batch has 4 and 9  →  both wait 30 s
  *   lane 8 holds rows 2, 3, 6 (not yet due), 8; the batch has 2, 3, 8   →  2 and 3 go, 8 waits for 6
  */
 export type Runnable = {
@@ -18,6 +18,8 @@ export type Runnable = {
 
 /** When what stands before is due already (locked, or beyond the batch): soon gone. */
 const soonMs = 50;
+/** One that was never tried is on its way mostly, and gone long before its grace ends. */
+const untriedMaxMs = 200;
 
 export const runnable = (
   batch: readonly Pick<RowStub, "row" | "lane">[],
@@ -36,7 +38,7 @@ export const runnable = (
     const inOrder = (placesByLane.get(lane) ?? []).filter(({ row }) => !gone.has(row)).sort((a, b) => a.row - b.row);
     const until = inOrder.findIndex(({ row }) => !inBatch.has(row));
     const free = new Set((until < 0 ? inOrder : inOrder.slice(0, until)).map(({ row }) => row));
-    const waitMs = until < 0 ? soonMs : Math.max(soonMs, inOrder[until]!.inMs);
+    const waitMs = until < 0 ? soonMs : Math.max(soonMs, waitFor(inOrder[until]!));
     for (const { row } of members.toSorted((a, b) => a.row - b.row)) {
       if (free.has(row)) rows.push(row);
       else blocked.set(row, waitMs);
@@ -44,6 +46,8 @@ export const runnable = (
   }
   return { rows, blocked };
 };
+
+const waitFor = ({ inMs, wasTried }: LanePlace): number => (wasTried ? inMs : Math.min(inMs, untriedMaxMs));
 
 /**
  * How many places of each lane tell where its first row outside of the batch is: one more than the batch holds, and as

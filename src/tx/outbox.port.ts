@@ -40,7 +40,8 @@ export type OutboxHead = {
 export type OutboxRow = {
   readonly row: number;
   readonly id: MessageId;
-  readonly kind: "send" | "cancel";
+  /** `newer`: of a kind that this version does not know. `unreadable`: somebody has damaged its head. */
+  readonly kind: OutboxMessage["kind"] | "newer" | "unreadable";
   readonly topic: string;
   readonly lane: number | undefined;
   readonly attempts: number;
@@ -55,7 +56,13 @@ export type RowStub = Pick<OutboxRow, "row" | "lane" | "kind" | "topic" | "dueAt
   readonly bodyBytes: number;
   readonly dueSinceMs: number;
 };
-export type LanePlace = { readonly row: number; readonly lane: number; readonly inMs: number };
+export type LanePlace = {
+  readonly row: number;
+  readonly lane: number;
+  readonly inMs: number;
+  /** False: as far as is known it waits for nothing but whoever wrote it, who may be sending it now. */
+  readonly wasTried: boolean;
+};
 export type DelayedPlace = Pick<OutboxRow, "row" | "id" | "createdAtMs">;
 export type OwnRow = Pick<OutboxRow, "row" | "id" | "lane" | "dueAtMs" | "createdAtMs">;
 
@@ -115,6 +122,8 @@ export interface Outbox {
   failed(rows: readonly number[], reason: string, wait: BackoffWait): Promise<void>;
   /** Not before `inMs` from now; not an attempt. */
   postpone(rows: readonly number[], inMs: number, reason?: string): Promise<void>;
+  /** Those that nobody has tried are due soon, whatever grace they have. */
+  hasten(rows: readonly number[], inMs: number): Promise<void>;
   /** Aside, with the reason. */
   bury(rows: readonly number[], reason: string): Promise<void>;
   /** As it is at one moment. */

@@ -72,7 +72,8 @@ export const createRowSender = ({ sink, ingestTopic, delayServer, cancelsInVain 
     const calls = [...Map.groupBy(sends, ({ message }) => message.topic)].flatMap(([topic, group]) =>
       batches(group).map((batch) => sendBatch(topic, batch)),
     );
-    return (await Promise.all([...calls, Promise.all(cancels)])).flat();
+    const others = rows.flatMap((row) => (row.kind === "send" || row.kind === "cancel" ? [] : [unsendable(row)]));
+    return [...(await Promise.all([...calls, Promise.all(cancels)])).flat(), ...others];
   };
 
   return async (rows) => {
@@ -88,6 +89,24 @@ export const createRowSender = ({ sink, ingestTopic, delayServer, cancelsInVain 
     return outcomes;
   };
 };
+
+/** Waits for a relay that knows it, or goes aside; the rows beside it are sent. */
+const unsendable = (row: OutboxRow): RowOutcome =>
+  row.kind === "newer"
+    ? {
+        row,
+        ok: false,
+        class: "transient",
+        code: "row_newer",
+        detail: "a newer version of the library has written this; let every producer and relay have that version",
+      }
+    : {
+        row,
+        ok: false,
+        class: "permanent",
+        code: "row_unreadable",
+        detail: "its column head is not what this library writes",
+      };
 
 type Prepared = { readonly row: OutboxRow; readonly message: DelayedMessage };
 

@@ -3,7 +3,7 @@ export type TxCountsSnapshot = {
   /** Sent right after COMMIT, and by the relay. */
   readonly sentFast: number;
   readonly sentByRelay: number;
-  /** What the fast path did not do. */
+  /** What the fast path did not do; with what a savepoint or a cancel took back before COMMIT. */
   readonly leftToRelay: number;
   /** Sent by us and removed by somebody else, who has sent it too: an upper bound of the duplicates. */
   readonly perhapsTwice: number;

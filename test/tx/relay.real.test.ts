@@ -1,6 +1,6 @@
 // The relay on a real MariaDB, with a sink that does what a test wants: who is sent when, in which order, how often.
 
-import type { PoolConnection } from "mysql2/promise";
+import type { Pool, PoolConnection } from "mysql2/promise";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { classifyMysqlFailure } from "../../src/adapters/mysql/mysql-failure.ts";
 import { inboxSweepStatement } from "../../src/adapters/mysql/mysql-inbox.ts";
@@ -8,6 +8,7 @@ import {
   delayedStatement,
   dueAfterStatement,
   dueStatement,
+  hastenStatement,
   heldStatement,
   MysqlOutbox,
   nextDueStatement,
@@ -33,6 +34,7 @@ import { systemRandom } from "../../src/adapters/system/system-random.ts";
 import type { SendFailure, SendResult } from "../../src/dispatch/sink.port.ts";
 import type { DelayedMessage } from "../../src/message/message.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
+import type { SqlExecutor } from "../../src/tx/database.port.ts";
 import type { DelayServer } from "../../src/tx/delay-server.port.ts";
 import { FastPath } from "../../src/tx/fast-path.ts";
 import { createOutboxMode } from "../../src/tx/outbox-mode.ts";
@@ -464,6 +466,32 @@ describe("a broker in trouble", () => {
     expect(counts.snapshot().buried).toBe(1);
   });
 
+  test("a row that cannot be read goes aside, one of a newer version waits, and the rows beside them go", async () => {
+    const heads = ["{", "null", '{"keys":7}', '{"properties":[["a"]]}', '{"tag":{}}'];
+    await write(...heads.map((_, i) => ({ key: "k", body: `head ${i}` })), { key: "k", body: "next" });
+    for (const [i, head] of heads.entries())
+      await lab.run("UPDATE escapement_outbox SET head = ? WHERE body = ?", [head, `head ${i}`]);
+    await write({ key: "other", body: "newer" }, { key: "other", body: "behind it" });
+    await lab.run("UPDATE escapement_outbox SET kind = 9, head = '' WHERE body = 'newer'");
+    await write({ body: "beside" });
+    await lab.run("UPDATE escapement_outbox SET shard = 3");
+    const sink = scriptedSink();
+    const { relay, counts } = relayOn(sink);
+    let runs = 0;
+    for (const endMs = performance.now() + 400; performance.now() < endMs; runs++) {
+      await pauseMs(await relay.runOnce(noSignal));
+    }
+    expect(sink.bodies().sort()).toEqual(["beside", "next"]);
+    expect(runs, "it rests").toBeLessThan(20);
+    expect(counts.snapshot()).toMatchObject({ buried: heads.length });
+    const left = await lab.rows("SELECT body, attempts, last_error FROM escapement_outbox ORDER BY id");
+    expect(left.map(({ body }) => String(body))).toEqual(["newer", "behind it"]);
+    expect(left[0]).toMatchObject({ last_error: expect.stringMatching(/^row_newer: /) });
+    expect(left[0]!.attempts, "later each time").toBeLessThanOrEqual(2);
+    const dead = await lab.rows("SELECT DISTINCT reason FROM escapement_outbox_dead");
+    expect(dead).toEqual([{ reason: expect.stringMatching(/^row_unreadable: /) }]);
+  });
+
   test("what is aside keeps its place when the numbers of the outbox begin again, and is sent again in its order", async () => {
     let isPoison = true;
     const sink = scriptedSink(() => (isPoison ? failing("message_too_large", "permanent") : ok));
@@ -560,6 +588,68 @@ describe("order", () => {
     await relayOn(sink).drain();
     expect(sink.bodies()).toEqual(["free", "first", "second"]);
   });
+});
+
+test("what the fast path leaves for another's message of its key goes right after that one, not after its grace", async () => {
+  // Another process has written the first, and is about to send it.
+  await writer({ graceMs: 5_000 }).run(async (_, q) => void (await q.send({ topic: "t", key: "k", body: "first" })));
+  await lab.run("UPDATE escapement_outbox SET next_at = next_at + 5000");
+  const sink = scriptedSink();
+  const { relay, outbox } = relayOn(sink, { settings: { idlePollMs: [20, 50] } });
+  const sender = createRowSender({ sink: sink.sink, ingestTopic: "ESC_INGEST", delayServer: undefined });
+  const fastPath = new FastPath({
+    outbox,
+    sender,
+    ...parts,
+    counts: new TxCounts(),
+    graceMs: 5_000,
+    relayExpects: () => {},
+  });
+  const second = writer({ fastPath, graceMs: 5_000 });
+  await second.run(async (_, q) => {
+    await q.send({ topic: "t", key: "k", body: "second" });
+    await q.send({ topic: "t", key: "k", body: "third" });
+  });
+  await fastPath.close();
+  const work = async (forMs: number) => {
+    for (const endMs = performance.now() + forMs; performance.now() < endMs; ) {
+      await pauseMs(Math.min(50, await relay.runOnce(noSignal)));
+    }
+  };
+  await work(400);
+  expect(sink.bodies()).toEqual([]);
+  await lab.run("DELETE FROM escapement_outbox WHERE body = 'first'");
+  await work(700);
+  expect(sink.bodies()).toEqual(["second", "third"]);
+});
+
+test("more rows than an IN should name are removed, and made due, all the same", async () => {
+  await lab.run(
+    `INSERT INTO escapement_outbox (shard, next_at, tx_id, msg_id, kind, topic, created_at, body_bytes, head, body)
+     SELECT 0, UNIX_TIMESTAMP() * 1000 + 86400000, UNHEX(MD5(seq)), UNHEX(MD5(seq)), 0, 't', 0, 1, '{}', 'x' FROM seq_1_to_12000`,
+  );
+  const asked: number[] = [];
+  const pool: Pick<Pool, "getConnection"> = {
+    async getConnection() {
+      const connection = await lab.pool.getConnection();
+      const query = connection.query.bind(connection) as (of: { values?: unknown[] }) => Promise<unknown>;
+      connection.query = (async (of: { values?: unknown[] }) => {
+        asked.push(of.values?.length ?? 0);
+        return query(of);
+      }) as never;
+      return connection;
+    },
+  };
+  const outbox = new MysqlOutbox(pool, shards);
+  cleanUp.push(() => outbox.close());
+  const ids = (await lab.rows("SELECT id FROM escapement_outbox")).map(({ id }) => Number(id));
+  await outbox.hasten(ids, 0);
+  const [due] = await lab.rows(
+    "SELECT COUNT(*) AS n FROM escapement_outbox WHERE next_at < UNIX_TIMESTAMP() * 1000 + 5000",
+  );
+  expect(Number(due!.n)).toBe(12_000);
+  expect(await outbox.remove(ids)).toBe(12_000);
+  expect(Math.max(...asked)).toBeLessThanOrEqual(5_001);
 });
 
 describe("in REPEATABLE READ nobody waits for an open transaction", () => {
@@ -739,6 +829,7 @@ describe("the tables", () => {
       [letGoStatement, [id, heldMs], "msg"],
       [heldStatement(2), [1, 2, heldMs, 60_000], "due"],
       [removeBesideStatement, [id, 1], "PRIMARY"],
+      [hastenStatement(2), [50, 1, 2], "PRIMARY"],
       [delayedStatement(2), [id, id], "msg"],
       [touchedRowsStatement, [id], "tx"],
       [touchStatement(2), [5_000, 1, 2], "PRIMARY"],
@@ -786,6 +877,39 @@ describe("the tables", () => {
     await migrateOutbox(fromMysql2(connections[0]!));
     expect(await checkSchema(fromMysql2(connections[0]!))).toBe(16);
     for (const connection of connections) connection.release();
+  });
+
+  test("a migration that lasts holds up those of its own database only", async () => {
+    const [slow, other] = await Promise.all([openLab({ migrated: false }), openLab({ migrated: false })]);
+    const goOn = Promise.withResolvers<void>();
+    const connections = await Promise.all([slow, slow, other].map(({ pool }) => pool.getConnection()));
+    cleanUp.push(async () => {
+      for (const connection of connections) connection.release();
+      await Promise.all([slow, other].map(async (one) => one[Symbol.asyncDispose]()));
+    });
+    const [first, second, elsewhere] = connections.map((connection) => fromMysql2(connection));
+    let isAtWork = false;
+    const stalling: SqlExecutor = {
+      async execute(sql, values) {
+        if (sql.includes("escapement_inbox")) {
+          isAtWork = true;
+          await goOn.promise;
+        }
+        return first!.execute(sql, values);
+      },
+    };
+    const stalled = migrateOutbox(stalling);
+    await until("it is at work", () => isAtWork);
+    let isThrough = false;
+    const behind = migrateOutbox(second!).then((report) => {
+      isThrough = true;
+      return report;
+    });
+    const aside = migrateOutbox(elsewhere!);
+    const soon = await Promise.race([aside.then(() => "migrated"), pauseMs(3_000).then(() => "waits")]);
+    expect([soon, isThrough]).toEqual(["migrated", false]);
+    goOn.resolve();
+    expect([await stalled, await behind, await aside].map(({ from }) => from)).toEqual([0, 1, 0]);
   });
 
   test("TX-29: two versions on one table: the older one works while it can, and says so when it cannot", async () => {

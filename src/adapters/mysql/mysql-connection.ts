@@ -24,6 +24,8 @@ export const connectionLimitOf = (pool: Mysql2Pool): number | undefined => {
 
 const lockWaitSeconds = 2;
 const deadlocksMax = 5;
+/** Connections that a pool has lying about. */
+const idleMax = 20;
 /** Far more than any statement of ours takes; a database that does not answer at all must not hold up a stop for ever. */
 const answerMaxDefaultMs = 30_000;
 
@@ -143,15 +145,18 @@ export class MysqlConnection {
   }
 
   async #begin(): Promise<PoolConnection> {
-    const connection = await this.#pool.getConnection();
-    try {
-      await ask(connection, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", [], this.#answerMaxMs);
-      await ask(connection, `SET SESSION innodb_lock_wait_timeout = ${lockWaitSeconds}`, [], this.#answerMaxMs);
-      await ask(connection, "SET SESSION autocommit = 1", [], this.#answerMaxMs);
-      return connection;
-    } catch (error) {
-      connection.destroy();
-      throw error;
+    for (let triesLeft = idleMax; ; triesLeft--) {
+      const connection = await this.#pool.getConnection();
+      try {
+        await ask(connection, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", [], this.#answerMaxMs);
+        await ask(connection, `SET SESSION innodb_lock_wait_timeout = ${lockWaitSeconds}`, [], this.#answerMaxMs);
+        await ask(connection, "SET SESSION autocommit = 1", [], this.#answerMaxMs);
+        return connection;
+      } catch (error) {
+        connection.destroy();
+        // The pool's may have been idle for as long.
+        if (triesLeft === 0 || !isLost(error)) throw error;
+      }
     }
   }
 }

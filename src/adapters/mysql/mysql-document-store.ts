@@ -7,7 +7,8 @@ import {
   type WriteResult,
 } from "../../documents/document-store.port.ts";
 import { EscapementError } from "../../message/errors.ts";
-import { errnoOf, mysqlFailure, mysqlNumber } from "./mysql-errors.ts";
+import { documentError } from "./document-errors.ts";
+import { classifyMysqlFailure } from "./mysql-failure.ts";
 import { migrate } from "./mysql-migrations.ts";
 
 /**
@@ -34,7 +35,7 @@ export class MysqlDocumentStore implements DocumentStore {
       return store;
     } catch (error) {
       await store.close();
-      throw mysqlFailure(error);
+      throw documentError(error);
     }
   }
 
@@ -119,11 +120,11 @@ export class MysqlDocumentStore implements DocumentStore {
       try {
         return await query();
       } catch (error) {
-        const number = errnoOf(error);
-        if (number === mysqlNumber.duplicate) throw new Duplicate();
+        const failure = classifyMysqlFailure(error);
+        if (failure === "duplicate") throw new Duplicate();
         // InnoDB has taken it back, and says that it may be tried again.
-        if (number === mysqlNumber.deadlock && tries < deadlockTriesMax) continue;
-        throw mysqlFailure(error);
+        if (failure === "deadlock" && tries < deadlockTriesMax) continue;
+        throw documentError(error);
       }
     }
   }

@@ -7,6 +7,8 @@ describe("what a failure of the database means", () => {
   it.each([
     [1213, "deadlock"],
     [1020, "deadlock"],
+    [1206, "deadlock"],
+    [3101, "deadlock"],
     [1205, "lock-wait-timeout"],
     [1062, "duplicate"],
     [1305, "savepoint-gone"],
@@ -14,6 +16,8 @@ describe("what a failure of the database means", () => {
     [1064, "refused"],
     [1053, "no-answer"], // The server shuts down: its COMMIT may have happened.
     [1317, "no-answer"],
+    [3032, "no-answer"],
+    [3168, "no-answer"],
     [3169, "no-answer"],
   ] as const)("%d: %s, bare and wrapped by a library", (errno, meaning) => {
     expect(classifyMysqlFailure(said(errno))).toBe(meaning);

@@ -1,10 +1,10 @@
 import type { DatabaseFailure } from "../../tx/database.port.ts";
 
 /**
- * What an error of MySQL or MariaDB means, found through whatever a library has put around it: mysql2 and Knex throw the
- * server's error itself, TypeORM keeps it as `driverError`, Drizzle as `cause`, Prisma as text: in `meta.code`, or from
- * version 7 on in `meta.driverAdapterError.cause.originalCode`.
- * Decided by the server's numbers, which never change.
+ * What an error of MySQL or MariaDB means to a transaction (to stored documents: document-errors.ts), decided by the
+ * server's numbers, which never change. They are found through whatever a library has put around them: mysql2 and Knex
+ * throw the server's error itself, TypeORM keeps it as `driverError`, Drizzle as `cause`, Prisma as text: in
+ * `meta.code`, or from version 7 on in `meta.driverAdapterError.cause.originalCode`.
  */
 export const classifyMysqlFailure = (error: unknown): DatabaseFailure => {
   const errno = errnoOf(error);
@@ -16,6 +16,10 @@ const byNumber: ReadonlyMap<number, DatabaseFailure> = new Map<number, DatabaseF
   [1213, "deadlock"],
   // A write to a row that has changed since the snapshot rolls everything back, too (MariaDB, innodb_snapshot_isolation).
   [1020, "deadlock"],
+  // Too many locks for the buffer pool: unlike with other refusals, InnoDB takes the whole transaction back.
+  [1206, "deadlock"],
+  // At COMMIT, by group replication: somebody else's transaction was certified first.
+  [3101, "deadlock"],
   [1205, "lock-wait-timeout"],
   [3572, "lock-wait-timeout"], // NOWAIT
   [1062, "duplicate"],
@@ -23,9 +27,9 @@ const byNumber: ReadonlyMap<number, DatabaseFailure> = new Map<number, DatabaseF
   [1146, "table-missing"],
 ]);
 
-/** The server ends the session, so its last word on a COMMIT is not to be relied on: shutdown, killed, aborted. */
+/** The server ends the session, so its last word on a COMMIT is not to be relied on: shutdown, killed, aborted, offline. */
 export const sessionEnded: ReadonlySet<number> = new Set([
-  1053, 1077, 1078, 1152, 1158, 1159, 1160, 1161, 1184, 1317, 1927, 3169, 4031,
+  1053, 1077, 1078, 1152, 1158, 1159, 1160, 1161, 1184, 1317, 1927, 3032, 3168, 3169, 4031,
 ]);
 
 /** The server, or this session, takes no writes: a primary that has become a replica, or never was one. */

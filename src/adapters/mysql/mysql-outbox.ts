@@ -5,7 +5,6 @@ import type {
   DelayedPlace,
   LanePlace,
   Outbox,
-  OutboxHead,
   OutboxRow,
   OwnRow,
   RowStub,
@@ -15,7 +14,7 @@ import type {
 import { type Mysql2Pool, MysqlConnection } from "./mysql-connection.ts";
 import { classifyMysqlFailure } from "./mysql-failure.ts";
 import { MysqlShardLeases } from "./mysql-shard-leases.ts";
-import { heldMs, kinds, outcomeNames, outcomes } from "./outbox-columns.ts";
+import { headOf, heldMs, kindOf, kinds, outcomeNames, outcomes } from "./outbox-columns.ts";
 import { marks, nowMs } from "./sql-text.ts";
 
 /**
@@ -27,6 +26,8 @@ import { marks, nowMs } from "./sql-text.ts";
  */
 const lastErrorMax = 400;
 const deletedAtOnce = 250;
+/** With some tens of thousands of numbers in an IN, MySQL gives up the index, and reads and locks the whole table. */
+const numbersAtOnce = 5_000;
 /** Places beyond what is asked for that one statement may find, so that lanes are rarely asked one by one. */
 const placesSlack = 1_000;
 const lanesAtOnce = 50;
@@ -93,7 +94,7 @@ export class MysqlOutbox implements Outbox {
       lane: optional(lane),
       bodyBytes: Number(body_bytes),
       dueSinceMs: Number(next_at),
-      kind: kinds[Number(kind)]!,
+      kind: kindOf(kind),
       topic: String(topic),
       dueAtMs: optional(deliver_at),
     }));
@@ -105,19 +106,29 @@ export class MysqlOutbox implements Outbox {
       `SELECT id, msg_id, lane, kind, topic, attempts, deliver_at, created_at, head, body FROM escapement_outbox WHERE id IN (${list(ids)})`,
       ids,
     );
-    return rows.map((row) => ({
-      ...ownRow(row),
-      kind: kinds[Number(row.kind)]!,
-      topic: String(row.topic),
-      attempts: Number(row.attempts),
-      head: JSON.parse((row.head as Buffer).toString("utf8")) as OutboxHead,
-      body: row.body as Buffer,
-    }));
+    return rows.map((row) => {
+      const kind = kindOf(row.kind);
+      // Of a newer kind we know nothing, so not what is wrong with its head either.
+      const head = kind === "newer" ? {} : headOf(row.head);
+      return {
+        ...ownRow(row),
+        kind: head === undefined ? "unreadable" : kind,
+        topic: String(row.topic),
+        attempts: Number(row.attempts),
+        head: head ?? {},
+        body: row.body as Buffer,
+      };
+    });
   }
 
   async remove(ids: readonly number[]): Promise<number> {
-    if (ids.length === 0) return 0;
-    return this.#affected(removeStatement(ids.length), ids);
+    let removed = 0;
+    for (const some of inParts(ids)) removed += await this.#affected(removeStatement(some.length), some);
+    return removed;
+  }
+
+  async hasten(ids: readonly number[], inMs: number): Promise<void> {
+    for (const some of inParts(ids)) await this.#affected(hastenStatement(some.length), [inMs, ...some]);
   }
 
   async failed(ids: readonly number[], reason: string, { baseMs, maxMs, jitter }: BackoffWait): Promise<void> {
@@ -222,7 +233,13 @@ export class MysqlOutbox implements Outbox {
   }
 }
 
+function* inParts(ids: readonly number[]): Generator<readonly number[]> {
+  for (let from = 0; from < ids.length; from += numbersAtOnce) yield ids.slice(from, from + numbersAtOnce);
+}
+
 /** Exported for the test that asks the database how it would run them. */
+export const hastenStatement = (rows: number): string =>
+  `UPDATE escapement_outbox FORCE INDEX (PRIMARY) SET next_at = LEAST(next_at, ${nowMs} + ?) WHERE id IN (${marks(rows)}) AND attempts = 0`;
 export const removeStatement = (rows: number): string => `DELETE FROM escapement_outbox WHERE id IN (${marks(rows)})`;
 /** One statement, so that all is seen at one moment: between two of them a row may go from one table to another. */
 export const outcomeStatement = `SELECT 0 AS part, outcome AS count, at AS at_ms, NULL AS msg_id, NULL AS reason FROM escapement_tx WHERE tx_id = ?
@@ -240,7 +257,7 @@ const dueFrom = (condition: string): string =>
   `SELECT id, lane, body_bytes, next_at, kind, topic, deliver_at FROM escapement_outbox WHERE shard = ? AND next_at <= ${nowMs}${condition} ORDER BY next_at, id LIMIT ? FOR UPDATE SKIP LOCKED`;
 export const dueStatement = dueFrom("");
 export const dueAfterStatement = dueFrom(" AND next_at >= ? AND (next_at > ? OR id > ?)");
-const place = `lane, id, CAST(next_at AS SIGNED) - ${nowMs} AS in_ms`;
+const place = `lane, id, CAST(next_at AS SIGNED) - ${nowMs} AS in_ms, attempts > 0 OR last_error IS NOT NULL AS was_tried`;
 export const placesStatement = (lanes: number): string =>
   `SELECT ${place} FROM escapement_outbox WHERE lane IN (${marks(lanes)}) AND id <= ? ORDER BY lane, id LIMIT ?`;
 export const placesOfEachStatement = (lanes: number): string => Array(lanes).fill(placesOfOne).join(" UNION ALL ");
@@ -253,10 +270,11 @@ const placesOfOne = `(SELECT ${place} FROM escapement_outbox WHERE lane = ? AND 
 export const nextDueStatement = (shards: number): string => Array(shards).fill(nextDueOfOne).join(" UNION ALL ");
 const nextDueOfOne = `(SELECT shard, CAST(next_at AS SIGNED) - ${nowMs} AS in_ms FROM escapement_outbox WHERE shard = ? ORDER BY next_at LIMIT 1)`;
 
-const lanePlace = ({ lane, id, in_ms }: SqlRow): LanePlace => ({
+const lanePlace = ({ lane, id, in_ms, was_tried }: SqlRow): LanePlace => ({
   lane: Number(lane),
   row: Number(id),
   inMs: Number(in_ms),
+  wasTried: Number(was_tried) === 1,
 });
 
 const ownRow = ({ id, msg_id, lane, deliver_at, created_at }: SqlRow): OwnRow => ({

@@ -116,6 +116,9 @@ export const migrateOutbox = async (
   }
 };
 
+/** Locks have names of the whole server, of 64 characters at most, which a database's name alone may have. */
+const migrationLock = "CONCAT('escapement_migrate_', MD5(DATABASE()))";
+
 const migrateLocked = async (sql: SqlExecutor, known: readonly Migration[]): Promise<MigrationReport> => {
   await sql.execute(
     `CREATE TABLE IF NOT EXISTS escapement_outbox_schema (
@@ -124,8 +127,8 @@ const migrateLocked = async (sql: SqlExecutor, known: readonly Migration[]): Pro
     ) ${engine}`,
     [],
   );
-  // One migrator at a time, on whichever machine; released with the connection at the latest.
-  const [lock] = await sql.execute("SELECT GET_LOCK('escapement_outbox_migrate', 60) AS got", []);
+  // One migrator of a database at a time, on whichever machine; released with the connection at the latest.
+  const [lock] = await sql.execute(`SELECT GET_LOCK(${migrationLock}, 60) AS got`, []);
   if (Number(lock?.got) !== 1)
     throw new TxError("outbox_missing", "Another migration is at work; try again when it has ended.");
   try {
@@ -141,7 +144,7 @@ const migrateLocked = async (sql: SqlExecutor, known: readonly Migration[]): Pro
     }
     return { from, to: Math.max(from, known.at(-1)!.version) };
   } finally {
-    await sql.execute("SELECT RELEASE_LOCK('escapement_outbox_migrate')", []);
+    await sql.execute(`SELECT RELEASE_LOCK(${migrationLock})`, []);
   }
 };
 

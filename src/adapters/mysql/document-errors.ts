@@ -1,11 +1,12 @@
 import { EscapementError } from "../../message/errors.ts";
+import { readOnly } from "./mysql-failure.ts";
 
 /**
- * What a failure of MySQL or MariaDB means to us. The driver's errors carry the statement with its values, so none of
- * them leaves this folder; what is said is made from the numbers. An answer of the server says that nothing was changed;
- * without one nobody knows.
+ * What a failure of MySQL or MariaDB means to whoever stores documents (to a transaction: mysql-failure.ts). The
+ * driver's errors carry the statement with its values, so none of them leaves this folder; what is said is made from the
+ * numbers. An answer of the server says that nothing was changed; without one nobody knows.
  */
-export const mysqlFailure = (error: unknown): EscapementError => {
+export const documentError = (error: unknown): EscapementError => {
   if (error instanceof EscapementError) return error;
   const { errno, code, sqlState } = (error ?? {}) as { errno?: unknown; code?: unknown; sqlState?: unknown };
   // Only the server gives a state; the driver's own failures and the system's have a code alone.
@@ -16,24 +17,15 @@ export const mysqlFailure = (error: unknown): EscapementError => {
         `MySQL answers ${errno}: its disk or table is full; nothing was stored.`,
       );
     }
-    const advice = refusals[errno] ?? "it refused the statement; nothing was changed.";
+    const otherwise = readOnly.has(errno) ? connectToPrimary : "it refused the statement; nothing was changed.";
+    const advice = refusals[errno] ?? otherwise;
     return new EscapementError("store_refusing", `MySQL answers ${errno}: ${advice}`);
   }
   const reason = typeof code === "string" && /^[A-Z_]{3,40}$/.test(code) ? code : "the connection was lost";
   return new EscapementError("store_unavailable", `MySQL does not answer: ${reason}`);
 };
 
-export const mysqlNumber = {
-  duplicate: 1062,
-  lockWait: 1205,
-  deadlock: 1213,
-} as const;
-
-export const errnoOf = (error: unknown): number | undefined => {
-  const { errno } = (error ?? {}) as { errno?: unknown };
-  return typeof errno === "number" ? errno : undefined;
-};
-
+const connectToPrimary = "it is read only: connect to the primary.";
 const fullNumbers: ReadonlySet<number> = new Set([1021, 1114]);
 
 const refusals: Readonly<Record<number, string>> = {
@@ -44,7 +36,4 @@ const refusals: Readonly<Record<number, string>> = {
   1142: "the user may not run a statement that is needed; see the operations page for the rights.",
   1205: "another transaction holds the row; nothing was changed.",
   1213: "a deadlock; nothing was changed.",
-  1290: "it is read only: connect to the primary.",
-  1792: "it is read only: connect to the primary.",
-  1836: "it is read only: connect to the primary.",
 };
