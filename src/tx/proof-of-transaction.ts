@@ -133,6 +133,7 @@ export const markCommitted = async (
 };
 
 const fenced = (txId: MessageId, cause?: unknown): TxError => {
-  const text = "Somebody asked how it ended and was told that it is rolled back; roll it back, and run it again: under another name it can commit.";
+  const text =
+    "Somebody asked how it ended and was told that it is rolled back; roll it back, and run it again: under another name it can commit.";
   return new TxError("fenced", text, { txId, cause });
 };
