@@ -12,7 +12,7 @@ import type {
 } from "../../tx/half/barrier.port.ts";
 import { ask, type Mysql2Pool, MysqlConnection } from "./mysql-connection.ts";
 import { classifyMysqlFailure, errnoOf, readOnly } from "./mysql-failure.ts";
-import { marks, nowMs } from "./sql-text.ts";
+import { marks, nowMs, removeByKeyStatement } from "./sql-text.ts";
 
 /**
  * The barrier of half messages as one table in MySQL or MariaDB.
@@ -240,8 +240,11 @@ export const createMysqlBarrier = ({ pool, isReplica = false, lockWaitS = 1 }: M
     },
 
     async purge(olderThanMs, limit) {
-      const sql = `DELETE FROM ${barrierTable} WHERE turn_ms IS NULL AND created_ms < ${nowMs} - ? LIMIT ?`;
-      return (await run(sql, [olderThanMs, limit])).affected;
+      // Looked for without a lock: a DELETE by this index would wait for the newest rows, those of open transactions.
+      const old = `SELECT id FROM ${barrierTable} WHERE turn_ms IS NULL AND created_ms < ${nowMs} - ? LIMIT ?`;
+      const ids = (await run(old, [olderThanMs, limit])).rows.map(({ id }) => id as Buffer);
+      if (ids.length === 0) return 0;
+      return (await run(removeByKeyStatement(barrierTable, "id", ids.length), ids)).affected;
     },
 
     close: () => own.close(),

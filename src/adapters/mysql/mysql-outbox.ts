@@ -15,7 +15,7 @@ import { type Mysql2Pool, MysqlConnection } from "./mysql-connection.ts";
 import { classifyMysqlFailure } from "./mysql-failure.ts";
 import { MysqlShardLeases } from "./mysql-shard-leases.ts";
 import { headOf, heldMs, kindOf, kinds, outcomeNames, outcomes } from "./outbox-columns.ts";
-import { marks, nowMs } from "./sql-text.ts";
+import { marks, nowMs, removeByKeyStatement } from "./sql-text.ts";
 
 /**
  * The outbox in MySQL and MariaDB, outside of the callers' transactions (within: mysql-outbox-writer.ts). Nothing here
@@ -210,12 +210,7 @@ export class MysqlOutbox implements Outbox {
     let removed = 0;
     for (let from = 0; from < rows.length; from += deletedAtOnce) {
       const ids = rows.slice(from, from + deletedAtOnce).map(({ tx_id }) => tx_id as Buffer);
-      // With IN a small table would be read in full, and what others have locked in it be waited for.
-      const gone = ids.map(() => "SELECT ? AS tx_id").join(" UNION ALL ");
-      removed += await this.#affected(
-        `DELETE escapement_tx FROM (${gone}) AS gone STRAIGHT_JOIN escapement_tx FORCE INDEX (PRIMARY) ON escapement_tx.tx_id = gone.tx_id`,
-        ids,
-      );
+      removed += await this.#affected(removeByKeyStatement("escapement_tx", "tx_id", ids.length), ids);
     }
     return removed;
   }

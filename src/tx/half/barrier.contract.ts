@@ -66,6 +66,18 @@ export const describeBarrier = <Tx>(name: string, open: () => Promise<BarrierUnd
       expect(await under.barrier.ofTransaction(free.txId)).toMatchObject([{ id: free.id }]);
     });
 
+    it("forgets what is old without waiting for those who are at work", async () => {
+      const under = await open();
+      const entry = anEntry();
+      const tx = await under.begin();
+      await under.barrier.enlist(tx, entry, "held");
+      await under.barrier.letGo(tx, entry.id, turnMs);
+      const startedMs = performance.now();
+      await under.barrier.purge(3_600_000, 500);
+      expect(performance.now() - startedMs).toBeLessThan(1_000);
+      await under.commit(tx);
+    });
+
     it("a transaction that was rolled back leaves nothing, and the first check settles that for good", async () => {
       const under = await open();
       const entry = anEntry();
