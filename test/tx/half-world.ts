@@ -79,6 +79,8 @@ export const outgoing = (topic: string, text: string, over: Partial<Outgoing> = 
 
 /** Everything that comes on a topic, as some consumer group of its users sees it. */
 export type Witness = {
+  /** `warmUp` has come. */
+  isWarm(): boolean;
   readonly seen: readonly Seen[];
   copies(text: string): number;
   until(text: string, withinMs: number): Promise<Seen>;
@@ -94,23 +96,32 @@ export const newTopic = async (broker: string, prefix = "half", type: "TRANSACTI
   return topic;
 };
 
+/** A message that only shows that a witness receives by now; it is not among what he has seen. */
+export const warmUp = "warm-up";
+
 export const witness = async (endpoint: string, topic: string): Promise<Witness> => {
   const source = createRocketmqSource({ ...parts, endpoint, topic, group: `${topic}_W`, pollMs: 1_000 });
   const abort = new AbortController();
   const seen: Seen[] = [];
+  let isWarm = false;
   const receive = async () => {
     while (!abort.signal.aborted) {
       const messages = await source.receive(abort.signal).catch(async () => {
         await pauseMs(100);
         return [];
       });
-      for (const { body, properties } of messages) seen.push({ text: body.toString(), properties, atMs: Date.now() });
+      for (const { body, properties } of messages) {
+        const text = body.toString();
+        if (text === warmUp) isWarm = true;
+        else seen.push({ text, properties, atMs: Date.now() });
+      }
       await source.ack(messages);
     }
   };
   const receiving = receive();
   return {
     seen,
+    isWarm: () => isWarm,
     copies: (wanted) => seen.filter(({ text }) => text === wanted).length,
     async until(wanted, withinMs) {
       const endMs = performance.now() + withinMs;
