@@ -18,7 +18,10 @@ export type Runnable = {
 
 /** When what stands before is due already (locked, or beyond the batch): soon gone. */
 const soonMs = 50;
-/** One that was never tried is on its way mostly, and gone long before its grace ends. */
+/**
+ * One that was never tried is on its way mostly, and gone long before its grace ends; or it is held, by a sender that
+ * died, and its followers must not be put off until the year in which a held row would be due.
+ */
 const untriedMaxMs = 200;
 
 export const runnable = (

@@ -62,8 +62,6 @@ export const relayDefaults: RelaySettings = {
 const fetchBytesMax = 8 * 1024 * 1024;
 /** Rows looked at in a shard while somebody is away, to find those of others. */
 const lookRows = 2_000;
-/** Who stands behind a row that waits long is looked at so often: that row may go sooner, by hand or held in vain. */
-const followMaxMs = 5_000;
 /** Looking in vain takes one part of the time, and waiting this many. */
 const restShare = 9;
 const sweepEveryMs = 10_000;
@@ -201,7 +199,7 @@ export class Relay {
     const { rows, blocked } = await this.#ordered(stubs);
     if (blocked.size > 0) {
       for (const [inMs, held] of Map.groupBy(blocked.keys(), (row) => blocked.get(row)!))
-        await outbox.postpone(held, Math.min(inMs, followMaxMs));
+        await outbox.postpone(held, inMs);
     }
     for (const part of byBytes(stubs, rows)) {
       this.#allowance.spend(part.length);

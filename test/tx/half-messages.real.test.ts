@@ -67,13 +67,7 @@ const world = async (over: Parameters<typeof instance>[1] = {}) => {
   const topic = await newTopic(rocketmq.broker);
   const [app, watching] = await Promise.all([instance(topic, over), witness(rocketmq.endpoint, topic)]);
   // On a busy machine it takes a new broker many seconds until those who ask it for messages get some.
-  const tx = await database.begin();
-  const txId = newTxId();
-  const scope = app.transactions.begin(txId);
-  await scope.add(tx, outgoing(topic, warmUp));
-  await scope.beforeCommit(tx);
-  await database.commit(tx);
-  await scope.ended("committed");
+  const txId = await transact(app, [[topic, warmUp]], "commit");
   const areReceiving = async () => {
     const [row] = await database.barrier.ofTransaction(txId);
     return watching.isWarm() && row?.seen === true;
@@ -83,18 +77,20 @@ const world = async (over: Parameters<typeof instance>[1] = {}) => {
   return { topic, app, watching, stop: () => Promise.all([app.stop(), watching.stop()]) };
 };
 
-/** As `mq.transaction` does it. */
+/** As `mq.transaction` does it; answers the transaction's name. */
 const transact = async (
   app: HalfMode<OpenTx>,
   messages: readonly Parameters<typeof outgoing>[],
   ending: "commit" | "rollback",
 ) => {
   const tx = await database.begin();
-  const scope = app.transactions.begin(newTxId());
+  const txId = newTxId();
+  const scope = app.transactions.begin(txId);
   for (const message of messages) await scope.add(tx, outgoing(...message));
   await scope.beforeCommit(tx);
   await database[ending](tx);
   await scope.ended(ending === "commit" ? "committed" : "rolled-back");
+  return txId;
 };
 
 /** A transaction of somebody else's, still open, whose half is at the broker. */
